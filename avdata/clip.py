@@ -1,0 +1,293 @@
+"""The one record that flows from manifest to shard, and its Arrow schema.
+
+A `Clip` is one source, one time window, what was measured on it, and its status. Steps take clips
+and return clips; nothing is changed in place and no clip is ever dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from avdata.errors import ClipError, Reason
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,159}")
+"""What a key looks like: safe as a file name and as a WebDataset key (no dots, no slashes)."""
+
+
+class Status(StrEnum):
+    """Where a clip stands. Every clip ends as accepted, rejected, failed or expanded."""
+
+    ACTIVE = "active"  # goes on to the next step
+    ACCEPTED = "accepted"  # select chose its frames
+    REJECTED = "rejected"  # select turned it down
+    FAILED = "failed"  # a step could not process it
+    EXPANDED = "expanded"  # trim replaced it by one clip per window or event
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A fetched, verified local video, as it was measured."""
+
+    path: str  # relative to the run's folder, or absolute
+    sha256: str
+    bytes: int
+    duration_ms: int
+    width_px: int  # as displayed, rotation applied
+    height_px: int
+    fps: float  # average; 0.0 when unknown
+    rotation_deg: int
+    video_codec: str
+    audio_codec: str
+    audio_rate_hz: int
+    audio_channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A byte range inside the part's media tar."""
+
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One candidate frame (JPEG) inside the part's media tar."""
+
+    t_s: float  # real presentation time, seconds after the clip's start
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What trim cut for one clip: sound, candidate frames and, if asked, the clip as mp4."""
+
+    path: str  # the part's tar, relative to the run's folder
+    audio: Member
+    audio_format: str  # flac or wav
+    sample_rate_hz: int
+    n_samples: int
+    width_px: int
+    height_px: int
+    frames: tuple[Frame, ...]
+    video: Member | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which frames match the sound best, and why."""
+
+    scorer: str
+    frame_scores: tuple[float, ...]  # one per candidate frame; higher matches better
+    picks: tuple[int, ...]  # indices into Media.frames, best first
+    maps: tuple[tuple[float, ...], ...] = ()  # per pick, map_height * map_width values, row by row
+    map_height: int = 0
+    map_width: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One source, one time window, what was measured on it, its status."""
+
+    # from the manifest
+    key: str
+    url: str  # http(s) URL, or a local path
+    source_id: str  # the video at its home; splits never cut through it
+    dataset: str = ""
+    start_ms: int | None = None  # None: from the beginning
+    end_ms: int | None = None  # None: to the end
+    events_ms: tuple[int, ...] = ()  # times of events in the source, for trim's event mode
+    split: str = ""  # official split, or "" to let shard decide
+    labels: tuple[str, ...] = ()
+    licence: str = ""
+    attribution: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)  # the manifest's other columns
+    # what became of it
+    status: Status = Status.ACTIVE
+    step: str = "manifest"  # the last step that wrote this row
+    reason: str = ""  # an errors.Reason when rejected or failed
+    detail: str = ""
+    # what the steps found
+    source: Source | None = None
+    media: Media | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)  # e.g. {"loudness_lufs": -23.1}
+    class_scores: tuple[float, ...] = ()  # YAMNet, mean over the clip, 521 values in [0, 1]
+    class_scores_max: tuple[float, ...] = ()  # YAMNet, maximum over the clip
+    selection: Selection | None = None
+
+    def after(self, step: str, **changes: Any) -> Clip:
+        """Return this clip as `step` leaves it."""
+        return replace(self, step=step, **changes)
+
+    def failed(self, step: str, error: ClipError) -> Clip:
+        """Return this clip with the reason why `step` could not process it."""
+        return self.after(
+            step, status=Status.FAILED, reason=str(error.reason), detail=one_line(error.detail)
+        )
+
+    def rejected(self, step: str, reason: Reason, detail: str) -> Clip:
+        """Return this clip with the reason why `step` turned it down."""
+        return self.after(step, status=Status.REJECTED, reason=str(reason), detail=one_line(detail))
+
+    def to_row(self) -> dict[str, Any]:
+        """Return plain values in the order and form of the Arrow schema."""
+        row = {name: getattr(self, name) for name in self.__slots__}
+        row["status"] = str(self.status)
+        for name in ("attributes", "measures"):
+            row[name] = sorted(row[name].items())
+        for name in ("source", "media", "selection"):
+            if row[name] is not None:
+                row[name] = asdict(row[name])
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Clip:
+        """Rebuild a clip from a row of a clip table (columns it lacks take their defaults)."""
+        values = {name: row[name] for name in cls.__slots__ if row.get(name) is not None}
+        for name in ("events_ms", "labels", "class_scores", "class_scores_max"):
+            if name in values:
+                values[name] = tuple(values[name])
+        for name in ("attributes", "measures"):
+            if name in values:
+                values[name] = dict(values[name])
+        if "status" in values:
+            values["status"] = Status(values["status"])
+        if "source" in values:
+            values["source"] = Source(**values["source"])
+        if "media" in values:
+            values["media"] = _media(values["media"])
+        if "selection" in values:
+            values["selection"] = _selection(values["selection"])
+        return cls(**values)
+
+
+def _media(row: Mapping[str, Any]) -> Media:
+    video = row["video"]
+    return Media(
+        **{
+            **row,
+            "audio": Member(**row["audio"]),
+            "frames": tuple(Frame(**frame) for frame in row["frames"]),
+            "video": Member(**video) if video else None,
+        }
+    )
+
+
+def _selection(row: Mapping[str, Any]) -> Selection:
+    return Selection(
+        **{
+            **row,
+            "frame_scores": tuple(row["frame_scores"]),
+            "picks": tuple(row["picks"]),
+            "maps": tuple(tuple(values) for values in row["maps"]),
+        }
+    )
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Return `text` on one line, without control characters, cut to `limit` characters."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text[: 8 * limit]).split())
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def child_key(key: str, start_ms: int) -> str:
+    """Return the key of the clip that trim cuts from `key` at `start_ms`."""
+    return f"{key}-{start_ms:08d}"
+
+
+def clip_schema() -> pa.Schema:
+    """Return the Arrow schema of every clip table; field for field it is `Clip`."""
+    import pyarrow as pa
+
+    text, i64, f64, f32 = pa.string(), pa.int64(), pa.float64(), pa.float32()
+    member = pa.struct([("offset", i64), ("bytes", i64)])
+    frame = pa.struct([("t_s", f64), ("offset", i64), ("bytes", i64)])
+    source = pa.struct(
+        [
+            ("path", text),
+            ("sha256", text),
+            ("bytes", i64),
+            ("duration_ms", i64),
+            ("width_px", i64),
+            ("height_px", i64),
+            ("fps", f64),
+            ("rotation_deg", i64),
+            ("video_codec", text),
+            ("audio_codec", text),
+            ("audio_rate_hz", i64),
+            ("audio_channels", i64),
+        ]
+    )
+    media = pa.struct(
+        [
+            ("path", text),
+            ("audio", member),
+            ("audio_format", text),
+            ("sample_rate_hz", i64),
+            ("n_samples", i64),
+            ("width_px", i64),
+            ("height_px", i64),
+            ("frames", pa.list_(frame)),
+            ("video", member),
+        ]
+    )
+    selection = pa.struct(
+        [
+            ("scorer", text),
+            ("frame_scores", pa.list_(f32)),
+            ("picks", pa.list_(i64)),
+            ("maps", pa.list_(pa.list_(f32))),
+            ("map_height", i64),
+            ("map_width", i64),
+        ]
+    )
+    return pa.schema(
+        [
+            ("key", text),
+            ("url", text),
+            ("source_id", text),
+            ("dataset", text),
+            ("start_ms", i64),
+            ("end_ms", i64),
+            ("events_ms", pa.list_(i64)),
+            ("split", text),
+            ("labels", pa.list_(text)),
+            ("licence", text),
+            ("attribution", text),
+            ("attributes", pa.map_(text, text)),
+            ("status", text),
+            ("step", text),
+            ("reason", text),
+            ("detail", text),
+            ("source", source),
+            ("media", media),
+            ("measures", pa.map_(text, f64)),
+            ("class_scores", pa.list_(f32)),
+            ("class_scores_max", pa.list_(f32)),
+            ("selection", selection),
+        ]
+    )
+
+
+MANIFEST_COLUMNS = (
+    "key",
+    "url",
+    "source_id",
+    "dataset",
+    "start_ms",
+    "end_ms",
+    "events_ms",
+    "split",
+    "labels",
+    "licence",
+    "attribution",
+)
+"""The columns of a manifest; any other column of the file travels in `attributes`."""

@@ -1,0 +1,179 @@
+"""Known datasets: where the official list of each is at home, and how it becomes a manifest.
+
+One file `manifests/NAME.yaml` describes each. The lists themselves are not ours to ship.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avdata.clip import Clip
+from avdata.config import build, setting
+from avdata.errors import ManifestError
+from avdata.importers import IMPORTERS, import_clips
+
+MAX_LIST_BYTES = 2**30
+CHUNK_BYTES = 2**18
+FOLDERS = (
+    Path("manifests"),
+    Path(__file__).resolve().parents[1] / "manifests",  # a checkout
+    Path(sys.prefix) / "share" / "avdata" / "manifests",  # an installed wheel
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListFile:
+    """One official file."""
+
+    name: str = setting("", "File name; importers may read the split from it.")
+    urls: tuple[str, ...] = setting((), "Where it is at home, then mirrors, tried in this order.")
+    sha256: str | None = setting(None, "64 hex digits, where the file never changes.")
+
+    def __post_init__(self) -> None:
+        if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
+            raise ValueError(f"name must be a plain file name, got {self.name!r}")
+        if not self.urls or any(not u.startswith(("https://", "http://")) for u in self.urls):
+            raise ValueError(f"urls of {self.name} must be http(s), got {list(self.urls)}")
+        if self.sha256 is not None and len(self.sha256) != 64:
+            raise ValueError(f"sha256 of {self.name} must be 64 hex digits")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What manifests/NAME.yaml says."""
+
+    title: str = setting("", "The dataset's own name.")
+    homepage: str = setting("", "Where it is described.")
+    citation: str = setting("", "The paper to cite.")
+    licence: str = setting("", "Licence of the list; the videos belong to their owners.")
+    attribution: str = setting("", "Whom to name when using it.")
+    importer: str = setting("", "A name from avdata.importers.")
+    dataset: str = setting("", "Value of the dataset column; empty: the name of the file.")
+    options: dict[str, Any] = setting({}, "Options of the importer.")
+    option_files: dict[str, str] = setting(
+        {}, "Options whose value is the path of one of the files; these are not imported."
+    )
+    files: tuple[ListFile, ...] = setting((), "The official list; empty: it cannot be downloaded.")
+    rows: int | None = setting(None, "How many rows the manifest has with these options.")
+    note: str = setting("", "What a user should know; where to get what cannot be downloaded.")
+
+    def __post_init__(self) -> None:
+        if self.importer not in IMPORTERS:
+            raise ValueError(f"importer must be one of {', '.join(IMPORTERS)}: {self.importer!r}")
+        if unknown := set(self.option_files.values()) - {file.name for file in self.files}:
+            raise ValueError(f"option_files name no file of the list: {sorted(unknown)}")
+
+
+def dataset_names() -> list[str]:
+    """Return the names of all datasets described in the manifests folders."""
+    return sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
+
+
+def load_dataset(name: str) -> Dataset:
+    """Read the description of a dataset: a name, or the path of a YAML file.
+
+    Raises ManifestError if there is none, SettingsError if it is wrong.
+    """
+    import yaml
+
+    candidates = [Path(name)] if name.endswith((".yaml", ".yml")) else []
+    candidates += [folder / f"{name}.yaml" for folder in FOLDERS if "/" not in name]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        raise ManifestError(
+            f"no dataset {name!r}; known: {', '.join(dataset_names()) or 'none'}; "
+            "a YAML file of your own works too"
+        )
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ManifestError(f"cannot read {path}: {error}") from None
+    dataset = build(Dataset, tree, str(path))
+    return dataset if dataset.dataset else build(Dataset, {**tree, "dataset": path.stem}, str(path))
+
+
+def import_dataset(
+    dataset: Dataset, files: list[Path], options: Mapping[str, Any], base: str
+) -> Iterator[Clip]:
+    """Yield the clips of a dataset's official files, with its licence in every row."""
+    common = {
+        "dataset": dataset.dataset,
+        "licence": dataset.licence,
+        "attribution": dataset.attribution,
+    }
+    return import_clips(dataset.importer, files, {**dataset.options, **options}, common, base)
+
+
+def get_dataset(
+    dataset: Dataset, folder: Path, options: Mapping[str, Any], base: str
+) -> Iterator[Clip]:
+    """Download the official list into `folder` (what is there already is used) and import it."""
+    if not dataset.files:
+        raise ManifestError(f"the list of {dataset.title} cannot be downloaded. {dataset.note}")
+    paths = {file.name: folder / file.name for file in dataset.files}
+    for file in dataset.files:
+        download(file, paths[file.name])
+    from_files = {
+        option: str(paths[name])
+        for option, name in dataset.option_files.items()
+        if option not in options
+    }
+    lists = [path for name, path in paths.items() if name not in dataset.option_files.values()]
+    return import_dataset(dataset, lists, {**from_files, **options}, base)
+
+
+def download(file: ListFile, target: Path) -> None:
+    """Download one file, from the first of its URLs that has it, unless it is there already.
+
+    Raises ManifestError when no URL gives it or its checksum is another.
+    """
+    from avdata.store import Store, sha256_file
+
+    if target.is_file() and file.sha256 in (None, sha256_file(target)):
+        return
+    problems = []
+    for url in file.urls:
+        try:
+            with Store(str(target.parent)).writing(target.name) as temporary:
+                _fetch(url, temporary, file.sha256)
+            return
+        except ManifestError as error:
+            problems.append(str(error))
+    raise ManifestError(
+        f"cannot download {file.name}: {'; '.join(problems)}. Get it another way and use "
+        "`avdata manifest import`"
+    )
+
+
+def _fetch(url: str, target: Path, sha256: str | None) -> None:
+    import urllib3
+
+    retries = urllib3.Retry(3, backoff_factor=0.3, status_forcelist=(429, 500, 502, 503, 504))
+    timeout = urllib3.Timeout(connect=15.0, read=30.0)
+    digest, total = hashlib.sha256(), 0
+    try:
+        with (
+            urllib3.PoolManager(retries=retries, timeout=timeout) as pool,
+            pool.request("GET", url, preload_content=False) as response,
+            target.open("wb") as file,
+        ):
+            kind = response.headers.get("Content-Type", "")
+            if response.status != 200:
+                raise ManifestError(f"{url} answered {response.status}")
+            if kind.startswith("text/html"):
+                raise ManifestError(f"{url} answered with a web page instead of the list")
+            for chunk in response.stream(CHUNK_BYTES, decode_content=True):
+                digest.update(chunk)
+                total += len(chunk)
+                if total > MAX_LIST_BYTES:
+                    raise ManifestError(f"{url} sends more than {MAX_LIST_BYTES} bytes")
+                file.write(chunk)
+    except urllib3.exceptions.HTTPError as error:
+        raise ManifestError(f"{url} failed: {error}") from None
+    if sha256 is not None and digest.hexdigest() != sha256:
+        raise ManifestError(f"{url} has sha256 {digest.hexdigest()}, expected {sha256}")

@@ -1,0 +1,113 @@
+"""Images: decode, encode, resize, normalise. Arrays are uint8 RGB [height, width, 3]."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from avdata.errors import ClipError, Reason
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
+    """Return `image` as baseline JPEG (4:2:0)."""
+    import simplejpeg
+
+    data: bytes = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(image), quality=quality, colorspace="RGB", colorsubsampling="420"
+    )
+    return data
+
+
+def encode_jpeg_planes(
+    y: NDArray[np.uint8], u: NDArray[np.uint8], v: NDArray[np.uint8], quality: int
+) -> bytes:
+    """Return full-range BT.601 4:2:0 planes as baseline JPEG.
+
+    `y` is [height, width], `u` and `v` are [ceil(height / 2), ceil(width / 2)].
+    """
+    import simplejpeg
+
+    data: bytes = simplejpeg.encode_jpeg_yuv_planes(y, u, v, quality=quality)
+    return data
+
+
+def decode_jpeg(data: bytes, min_side_px: int = 0) -> NDArray[np.uint8]:
+    """Return the picture; with `min_side_px`, possibly at a fraction of its size, never below it.
+
+    JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work.
+    Raises ClipError (corrupt) for anything that is not a whole JPEG.
+    """
+    import simplejpeg
+
+    try:
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data,
+            colorspace="RGB",
+            min_height=min_side_px,
+            min_width=min_side_px,
+            min_factor=1 if min_side_px else 2,
+        )
+    except ValueError as error:
+        raise ClipError(Reason.CORRUPT, f"not a readable JPEG: {error}") from None
+    return image
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """Return any still image Pillow can read (PNG, WebP, JPEG...)."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ClipError(Reason.CORRUPT, f"not a readable image: {error}") from None
+
+
+def resize(
+    image: NDArray[np.uint8],
+    width_px: int,
+    height_px: int,
+    fit: Literal["squash", "crop", "pad"] = "squash",
+) -> NDArray[np.uint8]:
+    """Return `image` at the given size: squashed, centre-cropped to the shape, or padded black."""
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    if fit == "squash":
+        return np.asarray(picture.resize((width_px, height_px), Image.Resampling.BICUBIC))
+    source_height, source_width = image.shape[:2]
+    pick = max if fit == "crop" else min
+    scale = pick(width_px / source_width, height_px / source_height)
+    if fit == "crop":
+        crop_width, crop_height = width_px / scale, height_px / scale
+        left, top = (source_width - crop_width) / 2, (source_height - crop_height) / 2
+        box = (left, top, left + crop_width, top + crop_height)
+        return np.asarray(picture.resize((width_px, height_px), Image.Resampling.BICUBIC, box=box))
+    inner_width = max(1, round(source_width * scale))
+    inner_height = max(1, round(source_height * scale))
+    canvas = np.zeros((height_px, width_px, 3), np.uint8)
+    left, top = (width_px - inner_width) // 2, (height_px - inner_height) // 2
+    canvas[top : top + inner_height, left : left + inner_width] = np.asarray(
+        picture.resize((inner_width, inner_height), Image.Resampling.BICUBIC)
+    )
+    return canvas
+
+
+def normalise(
+    images: NDArray[np.uint8],
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> NDArray[np.float32]:
+    """Return [..., H, W, 3] uint8 as [..., 3, H, W] float32: (x / 255 - mean) / std."""
+    scale = np.float32(1 / 255) / np.asarray(std, np.float32)
+    shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    scaled: NDArray[np.float32] = images.astype(np.float32) * scale - shift
+    return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))

@@ -1,0 +1,223 @@
+"""Manifests: tables of source video segments, read and written as CSV, TSV, JSONL or Parquet.
+
+The columns are described in manifests/README.md. Reading streams; a row that cannot be used comes
+out as a FAILED clip that says where and why, and never harms other rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, cast
+
+from avdata.clip import MANIFEST_COLUMNS, Clip, Status, clip_schema, one_line
+from avdata.errors import ManifestError
+from avdata.keys import KeySet
+from avdata.rows import KNOWN_COLUMNS, MAX_CELL_CHARS, Row, clips_from
+from avdata.store import Store, is_remote
+from avdata.text_rows import Lines, check_columns, csv_rows, jsonl_rows
+
+FORMATS = ("csv", "tsv", "jsonl", "parquet")
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+def iter_manifest(path: str, *, base: str | None = None) -> Iterator[Clip]:
+    """Read a manifest, or a clip table (Parquet with the clip schema), row by row.
+
+    `path` ends in .csv, .tsv, .jsonl (each also .gz) or .parquet; local, or any fsspec URL.
+    Relative paths in `url` are resolved against `base`, by default the manifest's own folder.
+    Bad rows come out as FAILED clips; their detail names the line. Rows of a clip table come back
+    with all they carry. Raises ManifestError when the file as a whole cannot be used.
+    """
+    kind, packed = _format(path)
+    store, name = _place(path)
+    if base is None:
+        base = store.root if store.remote else os.path.abspath(store.root)
+    if kind == "parquet":
+        yield from _iter_parquet(store, name, base)
+        return
+    with _opened(store, name, packed) as file:
+        lines = Lines(file)
+        rows = jsonl_rows(lines) if kind == "jsonl" else csv_rows(lines, path, _DELIMITERS[kind])
+        yield from clips_from(rows, base, KeySet())
+
+
+def write_manifest(path: str, clips: Iterable[Clip]) -> int:
+    """Write the manifest columns of ACTIVE clips, in one stream; return the number of rows.
+
+    The format follows the name as in `iter_manifest`; the file appears when it is complete.
+    Attributes become columns of their own (Parquet: one map column `attributes`). Raises
+    ManifestError for what the format cannot hold, ValueError for clips that are not ACTIVE.
+    """
+    kind, packed = _format(path)
+    store, name = _place(path)
+    with store.writing(name) as temporary:
+        if kind == "parquet":
+            return _write_parquet(str(temporary), clips)
+        with open(temporary, "wb") as raw:
+            # A fixed time and no name, so that the same clips give the same bytes.
+            file = gzip.GzipFile("", "wb", 6, raw, mtime=0) if packed else raw
+            with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+                if kind == "jsonl":
+                    return _write_jsonl(text, clips)
+                return _write_csv(text, clips, _DELIMITERS[kind])
+
+
+def _format(path: str) -> tuple[str, bool]:
+    name = path.partition("?")[0].lower() if is_remote(path) else path.lower()
+    packed = name.endswith(".gz")
+    kind = name.removesuffix(".gz").rpartition(".")[2]
+    if kind not in FORMATS or (packed and kind == "parquet"):
+        raise ManifestError(
+            f"cannot tell the format of {path}: name it .csv, .tsv, .jsonl (or these with .gz) "
+            "or .parquet"
+        )
+    return kind, packed
+
+
+def _place(path: str) -> tuple[Store, str]:
+    if is_remote(path):
+        folder, _, name = path.rpartition("/")
+        return Store(folder), name
+    return Store(os.path.dirname(path) or "."), os.path.basename(path)
+
+
+@contextmanager
+def _opened(store: Store, name: str, packed: bool) -> Iterator[IO[bytes]]:
+    where = store.full(name)
+    try:
+        with store.open(name) as raw:
+            if not packed:
+                yield raw
+                return
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield cast(IO[bytes], unpacked)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ManifestError(f"{where} is not whole gzip data: {error}") from None
+    except OSError as error:
+        raise ManifestError(f"cannot read the manifest {where}: {error}") from None
+
+
+def _iter_parquet(store: Store, name: str, base: str) -> Iterator[Clip]:
+    import pyarrow as pa
+
+    from avdata.tables import iter_clips
+
+    try:
+        if _is_clip_table(store, name):
+            yield from iter_clips(store, name)
+        else:
+            yield from clips_from(_parquet_rows(store, name), base, KeySet(), place="row")
+    except pa.ArrowException as error:
+        raise ManifestError(
+            f"{store.full(name)} is not a whole Parquet file: {one_line(str(error))}"
+        ) from None
+    except OSError as error:
+        raise ManifestError(f"cannot read the manifest {store.full(name)}: {error}") from None
+
+
+def _is_clip_table(store: Store, name: str) -> bool:
+    import pyarrow.parquet as pq
+
+    with store.open(name) as file, pq.ParquetFile(file) as parquet:
+        names = parquet.schema_arrow.names
+    check_columns(names, store.full(name))
+    return set(clip_schema().names) <= set(names)
+
+
+def _parquet_rows(store: Store, name: str) -> Iterator[Row]:
+    from avdata.tables import iter_batches
+
+    number = 0
+    for batch in iter_batches(store, name):
+        names = batch.schema.names
+        for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            number += 1
+            yield number, dict(zip(names, cells, strict=True))
+
+
+def _checked(clip: Clip) -> Clip:
+    if clip.status is not Status.ACTIVE:
+        raise ValueError(f"clip {clip.key} is {clip.status}; a manifest holds ACTIVE clips only")
+    if taken := KNOWN_COLUMNS & clip.attributes.keys():
+        raise ManifestError(f"clip {clip.key}: attributes may not be named {sorted(taken)}")
+    return clip
+
+
+def _write_jsonl(file: IO[str], clips: Iterable[Clip]) -> int:
+    rows = 0
+    for clip in clips:
+        values = {name: getattr(_checked(clip), name) for name in MANIFEST_COLUMNS}
+        values |= dict(sorted(clip.attributes.items()))
+        kept = {n: v for n, v in values.items() if v is not None and v != "" and v != ()}
+        file.write(json.dumps(kept, ensure_ascii=False, separators=(",", ":")) + "\n")
+        rows += 1
+    return rows
+
+
+def _write_csv(file: IO[str], clips: Iterable[Clip], delimiter: str) -> int:
+    """Write rows to a scratch file first: the header is known only after the last attribute."""
+    import tempfile
+
+    columns = {name: at for at, name in enumerate(MANIFEST_COLUMNS)}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as scratch:
+        body = csv.writer(scratch)
+        rows = 0
+        for clip in clips:
+            rows += 1
+            _checked(clip)
+            for name in clip.attributes:
+                columns.setdefault(name, len(columns))
+            body.writerow([_cell(clip, name) for name in columns])
+        scratch.seek(0)
+        table = csv.writer(file, delimiter=delimiter)
+        table.writerow(columns)
+        for cells in csv.reader(scratch):
+            table.writerow(cells + [""] * (len(columns) - len(cells)))
+    return rows
+
+
+def _cell(clip: Clip, column: str) -> str:
+    if column not in KNOWN_COLUMNS:
+        return clip.attributes.get(column, "")
+    value = getattr(clip, column)
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        if any("|" in item for item in value if isinstance(item, str)):
+            raise ManifestError(
+                f"clip {clip.key}: {column} {value!r} holds '|', which joins lists in CSV; "
+                "write .jsonl or .parquet"
+            )
+        value = "|".join(map(str, value))
+    if len(text := str(value)) > MAX_CELL_CHARS:
+        raise ManifestError(
+            f"clip {clip.key}: {column} needs {len(text)} characters, more than a CSV cell may "
+            f"hold ({MAX_CELL_CHARS}); write .jsonl or .parquet"
+        )
+    return text
+
+
+def _write_parquet(path: str, clips: Iterable[Clip]) -> int:
+    from itertools import islice
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from avdata.tables import BATCH_ROWS
+
+    columns = (*MANIFEST_COLUMNS, "attributes")
+    schema = pa.schema([clip_schema().field(name) for name in columns])
+    rows, source = 0, iter(clips)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while batch := [_checked(clip).to_row() for clip in islice(source, BATCH_ROWS)]:
+            plain = [{name: row[name] for name in columns} for row in batch]
+            writer.write_table(pa.Table.from_pylist(plain, schema=schema))
+            rows += len(batch)
+    return rows

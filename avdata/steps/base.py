@@ -1,0 +1,106 @@
+"""What a step is, and the context in which it works on one part."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from avdata.clip import Clip, Member, Status
+from avdata.errors import ClipError
+from avdata.store import Store
+
+
+class Step(Protocol):
+    """One data operation: clips of one part in, clips out, media on disk beside.
+
+    A step is built from its settings alone, on whichever machine runs it, and must give the same
+    output for the same clips, settings and seed. It raises nothing for bad input: a ClipError
+    becomes a row (see `guarded`). Any other exception is a bug and fails the part.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]  # raise it when the output for the same input changes
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return all that the output depends on besides the clips: settings, digests of files."""
+        ...
+
+    def run(self, clips: Sequence[Clip], part: PartContext) -> list[Clip]:
+        """Return what becomes of the clips; clips that are not ACTIVE pass through unchanged."""
+        ...
+
+
+@dataclass
+class PartContext:
+    """What a step may use while it works on one part."""
+
+    store: Store  # the run's folder
+    media_path: str  # relative path of the media tar this part may write
+    scratch: Path  # local folder, removed afterwards
+    seed: int
+    _tar: MediaTar | None = field(default=None, repr=False)
+
+    @property
+    def media(self) -> MediaTar:
+        """The part's media tar, opened at first use."""
+        if self._tar is None:
+            self._tar = MediaTar(self.scratch / "media.tar")
+        return self._tar
+
+    def finish(self) -> None:
+        """Move the media tar, if one was written, to its place."""
+        if self._tar is None:
+            return
+        self._tar.close()
+        with self.store.writing(self.media_path) as target:
+            shutil.move(self._tar.path, target)
+
+
+class MediaTar:
+    """An uncompressed tar written front to back, whose members are addressed by byte range."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tar = tarfile.TarFile(path, mode="w", format=tarfile.USTAR_FORMAT)
+
+    def add(self, name: str, data: bytes) -> Member:
+        """Append a member and return where its bytes lie. Owner and time are always zero."""
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        self._tar.addfile(info, io.BytesIO(data))
+        padding = -len(data) % tarfile.BLOCKSIZE
+        return Member(offset=self._tar.offset - len(data) - padding, bytes=len(data))
+
+    def close(self) -> None:
+        """Write the end-of-archive blocks."""
+        self._tar.close()
+
+
+def read_member(store: Store, path: str, member: Member | Any) -> bytes:
+    """Return the bytes of a member (anything with `offset` and `bytes`) of a media tar."""
+    with store.open(path) as file:
+        file.seek(member.offset)
+        return file.read(member.bytes)
+
+
+def guarded(step: str, clip: Clip, work: Callable[[Clip], Clip]) -> Clip:
+    """Return `work(clip)`, or the clip with its reason if that raised a ClipError."""
+    if clip.status is not Status.ACTIVE:
+        return clip
+    try:
+        return work(clip)
+    except ClipError as error:
+        return clip.failed(step, error)
+
+
+def by_source(clips: Iterable[Clip]) -> list[list[Clip]]:
+    """Group clips by the URL they come from, keeping the order of first appearance."""
+    groups: dict[str, list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault(clip.url, []).append(clip)
+    return list(groups.values())

@@ -1,0 +1,254 @@
+"""Where runs live: a folder, local or behind any fsspec URL, with atomic writes.
+
+Existence means complete: everything is written beside under a temporary name, then renamed.
+Paths inside a run are relative to its root, so a run can be moved and still be read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from avdata.errors import LockedError, StoreError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether `path` is an fsspec URL such as s3://bucket/key."""
+    return "://" in path
+
+
+def join(root: str, relative: str) -> str:
+    """Join a path to `root`; absolute paths and URLs stay as they are."""
+    if is_remote(relative) or os.path.isabs(relative):
+        return relative
+    return f"{root.rstrip('/')}/{relative}" if is_remote(root) else os.path.join(root, relative)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder addressed by relative paths; cheap to pickle and to make on any worker."""
+
+    root: str
+
+    @cached_property
+    def remote(self) -> bool:
+        return is_remote(self.root)
+
+    @cached_property
+    def _filesystem(self) -> AbstractFileSystem:
+        import fsspec
+
+        try:
+            return fsspec.core.url_to_fs(self.root)[0]
+        except (ImportError, ValueError) as error:
+            raise StoreError(f"cannot open {self.root}: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root}
+
+    def full(self, path: str) -> str:
+        """Return the full path or URL of `path`."""
+        return join(self.root, path)
+
+    def _remote(self, path: str) -> tuple[AbstractFileSystem, str] | None:
+        """Return the filesystem and its own path for a remote `path`, None for a local one."""
+        full = self.full(path)
+        if not is_remote(full):
+            return None
+        if self.remote and full.startswith(self.root):
+            return self._filesystem, self._filesystem._strip_protocol(full)
+        import fsspec
+
+        filesystem, inner = fsspec.core.url_to_fs(full)
+        return filesystem, inner
+
+    def exists(self, path: str) -> bool:
+        """Tell whether `path` is there (and therefore complete)."""
+        if remote := self._remote(path):
+            return bool(remote[0].exists(remote[1]))
+        return os.path.exists(self.full(path))
+
+    def size(self, path: str) -> int:
+        """Return the size in bytes."""
+        if remote := self._remote(path):
+            return int(remote[0].size(remote[1]))
+        return os.path.getsize(self.full(path))
+
+    def list(self, folder: str) -> list[str]:
+        """Return the names in `folder`, sorted, without unfinished files; empty if absent."""
+        if remote := self._remote(folder):
+            filesystem, inner = remote
+            filesystem.invalidate_cache(inner)
+            try:
+                names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in filesystem.ls(inner, False)]
+            except FileNotFoundError:
+                return []
+        else:
+            try:
+                names = os.listdir(self.full(folder))
+            except FileNotFoundError:
+                return []
+        return sorted(n for n in names if not n.startswith(TEMPORARY_PREFIX))
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open for reading, seekable."""
+        if remote := self._remote(path):
+            handle: IO[bytes] = remote[0].open(remote[1], "rb")
+            return handle
+        return open(self.full(path), "rb")
+
+    def read_bytes(self, path: str) -> bytes:
+        """Return the whole content."""
+        with self.open(path) as file:
+            return file.read()
+
+    @contextmanager
+    def local(self, path: str) -> Iterator[Path]:
+        """Give a local path to read: the file itself, or a copy of a remote one."""
+        remote = self._remote(path)
+        if remote is None:
+            yield Path(self.full(path))
+            return
+        with tempfile.TemporaryDirectory(prefix="avdata-") as folder:
+            target = Path(folder) / path.rstrip("/").rsplit("/", 1)[-1]
+            remote[0].get_file(remote[1], str(target))
+            yield target
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[Path]:
+        """Give a local path to write; on success it becomes `path` at once, else it vanishes."""
+        remote = self._remote(path)
+        if remote is None:
+            target = Path(self.full(path))
+            with _explained(str(target)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(_temporary_name(target.name))
+            try:
+                with _explained(str(target)):
+                    yield temporary
+                    os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            return
+        filesystem, inner = remote
+        with tempfile.TemporaryDirectory(prefix="avdata-") as folder:
+            local = Path(folder) / inner.rsplit("/", 1)[-1]
+            yield local
+            # Object stores show an object only once it is whole; others get a rename.
+            parent, _, name = inner.rpartition("/")
+            filesystem.makedirs(parent, exist_ok=True)
+            if _puts_are_atomic(filesystem):
+                filesystem.put_file(str(local), inner)
+                return
+            beside = f"{parent}/{_temporary_name(name)}"
+            try:
+                filesystem.put_file(str(local), beside)
+                filesystem.mv(beside, inner)
+            except BaseException:
+                if filesystem.exists(beside):
+                    filesystem.rm_file(beside)
+                raise
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Write `data` atomically."""
+        with self.writing(path) as temporary:
+            temporary.write_bytes(data)
+
+    def delete(self, path: str) -> None:
+        """Remove a file if it is there."""
+        if remote := self._remote(path):
+            if remote[0].exists(remote[1]):
+                remote[0].rm_file(remote[1])
+            return
+        Path(self.full(path)).unlink(missing_ok=True)
+
+    def scratch(self) -> tempfile.TemporaryDirectory[str]:
+        """Return a local folder for unfinished work, on the run's own disk when it is local."""
+        if self.remote:
+            return tempfile.TemporaryDirectory(prefix="avdata-")
+        parent = Path(self.root) / ".scratch"
+        with _explained(str(parent)):
+            parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent)
+
+    def clean(self) -> None:
+        """Remove what killed runs left unfinished; call it only while holding the lock."""
+        if self.remote:
+            return
+        shutil.rmtree(Path(self.root) / ".scratch", ignore_errors=True)
+        for path in Path(self.root).rglob(TEMPORARY_PREFIX + "*"):
+            path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one run; the system lets go of it even when the run is killed.
+
+        Remote folders are not locked: names are digests and writes atomic, so two runs there
+        cost double work, never a wrong result.
+        """
+        if self.remote:
+            yield
+            return
+        import filelock
+
+        path = Path(self.root) / ".lock"
+        with _explained(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise LockedError(
+                    f"another avdata run works in {self.root}; wait for it, stop it, "
+                    "or give this run another output folder"
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a local file as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _temporary_name(name: str) -> str:
+    return f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
+
+
+def _puts_are_atomic(filesystem: AbstractFileSystem) -> bool:
+    protocol = filesystem.protocol
+    names = {protocol} if isinstance(protocol, str) else set(protocol)
+    return bool(names & {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "memory"})
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Turn the operating system's refusals into a message that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"no space left while writing {path}; free some and rerun: what is complete is kept"
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StoreError(f"cannot write {path}: {error.strerror}") from error
+        raise

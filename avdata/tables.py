@@ -1,0 +1,67 @@
+"""Clip tables on disk: Parquet with the clip schema, streamed batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avdata.clip import Clip, clip_schema
+from avdata.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 8192
+
+
+def to_arrow(clips: Sequence[Clip]) -> pa.Table:
+    """Return the clips as an Arrow table with the clip schema."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([clip.to_row() for clip in clips], schema=clip_schema())
+
+
+def write_clips(path: Path, clips: Sequence[Clip]) -> None:
+    """Write a clip table to a local path."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(to_arrow(clips), path, compression="zstd")
+
+
+def read_clips(store: Store, path: str) -> list[Clip]:
+    """Read a clip table whole: meant for the table of one part."""
+    return list(iter_clips(store, path))
+
+
+def iter_clips(store: Store, path: str) -> Iterator[Clip]:
+    """Read a clip table batch by batch."""
+    for batch in iter_batches(store, path):
+        for row in batch.to_pylist():
+            yield Clip.from_row(row)
+
+
+def iter_batches(
+    store: Store, path: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read a Parquet file batch by batch, all columns or some."""
+    import pyarrow.parquet as pq
+
+    with store.open(path) as file, pq.ParquetFile(file) as parquet:
+        yield from parquet.iter_batches(
+            batch_size=BATCH_ROWS, columns=list(columns) if columns else None
+        )
+
+
+def concatenate(store: Store, paths: Iterable[str], target: str) -> int:
+    """Join clip tables into one, without holding more than one in memory; return the row count."""
+    import pyarrow.parquet as pq
+
+    rows = 0
+    with store.writing(target) as temporary:
+        with pq.ParquetWriter(temporary, clip_schema(), compression="zstd") as writer:
+            for path in paths:
+                for batch in iter_batches(store, path):
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+    return rows

@@ -1,0 +1,94 @@
+"""What a training program sees of a clip: a crop of its picture, a stretch of its sound."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from avdata import audio, frames
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """How to look at a clip. The default is the whole of it, without chance."""
+
+    image_size_px: int | None = None  # side of the square picture; None: as it is stored
+    crop_area: tuple[float, float] | None = None  # random crop of this share of the area
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the random crop
+    flip: bool = False  # mirror every second picture
+    frame: Literal["best", "random"] = "best"  # the best match, or any stored frame
+    audio_s: float | None = None  # length of the sound; None: the split's longest clip
+    audio_start: Literal["first", "random"] = "first"  # where a shorter stretch begins
+    short_audio: Literal["pad", "tile"] = "pad"  # fill up with zeros, or start over
+
+    def __post_init__(self) -> None:
+        if self.crop_area and not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            raise ValueError(f"crop_area must rise within (0, 1], got {self.crop_area}")
+        if self.crop_area and self.image_size_px is None:
+            raise ValueError("crop_area needs image_size_px: crops differ in size")
+        if self.image_size_px is not None and self.image_size_px < 1:
+            raise ValueError(f"image_size_px must be at least 1, got {self.image_size_px}")
+        if self.audio_s is not None and self.audio_s <= 0:
+            raise ValueError(f"audio_s must be above 0, got {self.audio_s}")
+
+
+def view_image(data: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return the picture of a JPEG, uint8 [height, width, 3]; raises ClipError if unreadable."""
+    from PIL import Image
+
+    image = frames.decode_jpeg(data)
+    if view.image_size_px is not None:
+        height, width = image.shape[:2]
+        box = random_box(width, height, view, rng) if view.crop_area else (0, 0, width, height)
+        left, top, right, bottom = box
+        picture = Image.fromarray(image[top:bottom, left:right])
+        size = (view.image_size_px, view.image_size_px)
+        image = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+    if view.flip and rng.random() < 0.5:
+        image = image[:, ::-1]
+    return image
+
+
+def random_box(
+    width: int, height: int, view: View, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom of a random resized crop, in pixels.
+
+    Area uniform in `crop_area`, logarithm of the aspect uniform in `crop_aspect`
+    (Szegedy et al., Going deeper with convolutions, 2015); the whole picture if none fits.
+    """
+    assert view.crop_area is not None
+    log_aspect = np.log(view.crop_aspect)
+    for area, aspect in zip(
+        rng.uniform(*view.crop_area, 10), np.exp(rng.uniform(*log_aspect, 10)), strict=True
+    ):
+        crop_width = round(math.sqrt(width * height * area * aspect))
+        crop_height = round(math.sqrt(width * height * area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            left = int(rng.integers(width - crop_width + 1))
+            top = int(rng.integers(height - crop_height + 1))
+            return left, top, left + crop_width, top + crop_height
+    return 0, 0, width, height
+
+
+def view_audio(
+    data: bytes, n_samples: int, view: View, rng: np.random.Generator
+) -> tuple[NDArray[np.int16], int]:
+    """Return `n_samples` int16 of the sound and how many of them are not padding.
+
+    Raises ClipError if it is unreadable.
+    """
+    samples, _ = audio.decode(data)
+    spare = samples.size - n_samples
+    if spare >= 0:
+        start = int(rng.integers(spare + 1)) if view.audio_start == "random" else 0
+        return samples[start : start + n_samples], n_samples
+    if view.short_audio == "tile" and samples.size:
+        return np.resize(samples, n_samples), n_samples
+    return np.pad(samples, (0, -spare)), samples.size

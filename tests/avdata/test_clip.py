@@ -1,0 +1,109 @@
+"""The record and its schema are one and the same thing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avdata.clip import (
+    Clip,
+    Frame,
+    Media,
+    Member,
+    Selection,
+    Source,
+    Status,
+    clip_schema,
+    one_line,
+)
+from avdata.errors import ClipError, Reason
+from avdata.store import Store
+from avdata.tables import concatenate, read_clips, to_arrow, write_clips
+
+text = st.text(max_size=20)
+whole = st.integers(0, 2**62)
+single = st.floats(width=32, allow_nan=False)
+members = st.builds(Member, whole, whole)
+clips = st.builds(
+    Clip,
+    key=text,
+    url=text,
+    source_id=text,
+    start_ms=st.none() | whole,
+    events_ms=st.lists(whole, max_size=3).map(tuple),
+    labels=st.lists(text, max_size=3).map(tuple),
+    attributes=st.dictionaries(text, text, max_size=3),
+    status=st.sampled_from(Status),
+    source=st.none()
+    | st.builds(
+        Source, text, text, whole, whole, whole, whole, single, whole, text, text, whole, whole
+    ),
+    media=st.none()
+    | st.builds(
+        Media,
+        text,
+        members,
+        text,
+        whole,
+        whole,
+        whole,
+        whole,
+        st.lists(st.builds(Frame, single, whole, whole), max_size=3).map(tuple),
+        st.none() | members,
+    ),
+    measures=st.dictionaries(text, single, max_size=3),
+    class_scores=st.lists(single, max_size=3).map(tuple),
+    selection=st.none()
+    | st.builds(
+        Selection,
+        text,
+        st.lists(single, max_size=3).map(tuple),
+        st.lists(whole, max_size=3).map(tuple),
+        st.lists(st.lists(single, max_size=2).map(tuple), max_size=2).map(tuple),
+        whole,
+        whole,
+    ),
+)
+
+
+@given(st.lists(clips, max_size=4))
+def test_every_clip_survives_arrow(rows: list[Clip]) -> None:
+    assert [Clip.from_row(row) for row in to_arrow(rows).to_pylist()] == rows
+
+
+def test_schema_matches_the_record_field_for_field() -> None:
+    schema = clip_schema()
+    assert schema.names == [field.name for field in dataclasses.fields(Clip)]
+    for name, record in (("source", Source), ("media", Media), ("selection", Selection)):
+        nested = schema.field(name).type
+        assert [nested.field(i).name for i in range(nested.num_fields)] == [
+            field.name for field in dataclasses.fields(record)
+        ]
+
+
+def test_a_failure_keeps_the_clip_and_gives_the_reason() -> None:
+    clip = Clip(key="a", url="u", source_id="s", labels=("rain",))
+    failed = clip.failed("fetch", ClipError(Reason.NOT_FOUND, "404\nfrom   the\x00 server"))
+    assert (failed.status, failed.step, failed.reason) == (Status.FAILED, "fetch", "not_found")
+    assert failed.detail == "404 from the server"
+    assert failed.labels == ("rain",)
+
+
+def test_details_stay_on_one_short_line() -> None:
+    assert one_line("a\n\tb  c") == "a b c"
+    assert len(one_line("x" * 10_000_000)) == 500
+
+
+def test_tables_join_in_order(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for name in "ab":
+        write_clips(
+            tmp_path / f"{name}.parquet",
+            [Clip(key=f"{name}{i}", url="u", source_id="s") for i in range(3)],
+        )
+    assert concatenate(store, ["b.parquet", "a.parquet"], "all.parquet") == 6
+    keys = [clip.key for clip in read_clips(store, "all.parquet")]
+    assert keys == ["b0", "b1", "b2", "a0", "a1", "a2"]

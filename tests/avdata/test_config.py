@@ -1,0 +1,80 @@
+"""Settings are strict, and say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avdata.config import Pipeline, Range, build, digest, load_pipeline, to_tree
+from avdata.errors import SettingsError
+
+
+def test_an_empty_file_section_takes_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("seed: 3\nsteps:\n  trim:\n")
+    pipeline = load_pipeline(path)
+    assert pipeline.name == "x"
+    assert pipeline.seed == 3
+    assert pipeline.steps.trim.sample_rate_hz == 16000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz: {}", "unknown key 'stepz'; did you mean steps?"),
+        ("steps: {trim: {window_ms: 3}}", "unknown key 'window_ms'; did you mean window_s?"),
+        ("seed: yes", "seed must be a whole number, got True"),
+        ("seed: '1'", "seed must be a whole number, got '1'"),
+        ("steps: {trim: {fit: stretch}}", "fit must be one of 'squash', 'crop', 'pad'"),
+        ("steps: {trim: {window_s: [1]}}", "window_s must be a number, got [1]"),
+        ("steps: {tag: {taggers: yamnet}}", "taggers must be a list, got 'yamnet'"),
+        ("steps: {select: {require: [1]}}", "require must be a mapping"),
+        ("steps: 3", "steps must be a section"),
+        ("- a list", "must be a mapping of settings, got list"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_wrong_settings_name_the_key_and_the_value(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as raised:
+        load_pipeline(path)
+    assert message in str(raised.value)
+    assert "x.yaml" in str(raised.value)
+
+
+def test_overrides_reach_nested_settings_and_are_strict(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("steps: {trim: {window_s: 3}}")
+    pipeline = load_pipeline(
+        path, ["steps.trim.window_s=4.5", "steps.select.require.loudness_lufs={min: -50}"]
+    )
+    assert pipeline.steps.trim.window_s == 4.5
+    assert pipeline.steps.select.require == {"loudness_lufs": Range(min=-50.0)}
+    with pytest.raises(SettingsError, match="key=value"):
+        load_pipeline(path, ["steps.trim.window_s"])
+    with pytest.raises(SettingsError, match="unknown key"):
+        load_pipeline(path, ["steps.trim.nothing=1"])
+    with pytest.raises(SettingsError, match="is a value, not a section"):
+        load_pipeline(path, ["steps.trim.window_s.x=1"])
+
+
+def test_settings_survive_their_own_tree() -> None:
+    pipeline = build(Pipeline, {"steps": {"select": {"require": {"a": {"max": 1}}}}}, "test")
+    assert build(Pipeline, to_tree(pipeline), "again") == pipeline
+
+
+def test_digest_depends_on_every_value_and_not_on_order() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert digest("ab", "c") != digest("a", "bc")
+
+
+def test_every_committed_pipeline_file_is_valid() -> None:
+    files = sorted((Path(__file__).resolve().parents[2] / "pipelines").glob("*.yaml"))
+    assert files
+    for path in files:
+        load_pipeline(path)

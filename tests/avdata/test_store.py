@@ -1,0 +1,109 @@
+"""Existence means complete, locally and behind fsspec."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avdata.errors import LockedError, StoreError
+from avdata.store import Store
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}/run")
+
+
+def test_what_is_written_can_be_read_back(store: Store) -> None:
+    store.write_bytes("a/b.bin", b"0123456789")
+    assert store.exists("a/b.bin")
+    assert store.size("a/b.bin") == 10
+    assert store.read_bytes("a/b.bin") == b"0123456789"
+    assert store.list("a") == ["b.bin"]
+    assert store.list("nothing") == []
+    with store.open("a/b.bin") as file:
+        file.seek(4)
+        assert file.read(2) == b"45"
+    with store.local("a/b.bin") as path:
+        assert path.read_bytes() == b"0123456789"
+    store.delete("a/b.bin")
+    assert not store.exists("a/b.bin")
+    store.delete("a/b.bin")
+
+
+def test_an_unfinished_write_leaves_nothing(store: Store) -> None:
+    store.write_bytes("a/b.bin", b"old")
+
+    def fail_half_way() -> None:
+        with store.writing("a/b.bin") as path:
+            path.write_bytes(b"half")
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        fail_half_way()
+    assert store.read_bytes("a/b.bin") == b"old"
+    assert store.list("a") == ["b.bin"]
+
+
+def test_a_store_is_small_to_send_to_a_worker(store: Store) -> None:
+    store.write_bytes("x", b"1")
+    assert len(pickle.dumps(store)) < 300
+    assert pickle.loads(pickle.dumps(store)).read_bytes("x") == b"1"
+
+
+def test_cleaning_removes_only_what_killed_runs_left(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write_bytes("work/good", b"1")
+    (tmp_path / "work/.tmp-1-abcd-bad").write_bytes(b"half")
+    with store.scratch() as scratch:
+        (Path(scratch) / "left").write_bytes(b"x")
+        store.clean()
+    assert store.list("work") == ["good"]
+    assert not any(path.name.startswith(".tmp-") for path in tmp_path.rglob("*"))
+
+
+def test_two_runs_cannot_hold_one_folder_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from avdata.store import Store\n"
+        "with Store(sys.argv[1]).lock(): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "held"
+        with pytest.raises(LockedError, match="another avdata run works in"):
+            with Store(str(tmp_path)).lock():
+                pass
+    finally:
+        holder.kill()
+        holder.wait()
+        if holder.stdout:
+            holder.stdout.close()
+    with Store(str(tmp_path)).lock():
+        pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_explained(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(StoreError, match=r"no space left while writing .*big"):
+        with store.writing("big"), open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+    assert store.list("") == []
+
+
+def test_a_read_only_folder_is_explained(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+        target = tmp_path
+    else:  # root writes anywhere but here
+        target = Path("/proc/avdata")
+    with pytest.raises((StoreError, FileNotFoundError)):
+        Store(str(target)).write_bytes("x/y", b"1")

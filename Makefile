@@ -31,7 +31,7 @@ $(VENV)-tfhub/.ready: pyproject.toml constraints.txt
 	@echo "installing avdata with TensorFlow Hub into $(VENV)-tfhub"
 	@$(MAKE) --no-print-directory VENV=$(VENV)-tfhub $(VENV)-tfhub/.data
 	@$(VENV)-tfhub/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt \
-	  -e '.[tfhub]' pytest pytest-timeout
+	  -e '.[tfhub]' hypothesis pytest pytest-timeout
 	@touch $@
 
 demo: $(VENV)/.data  ## make hiking videos, run the whole pipeline on them, write a report (minutes)
@@ -41,7 +41,7 @@ test: $(VENV)/.dev  ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-tfhub: $(VENV)-tfhub/.ready  ## run the TensorFlow Hub tests in an environment of their own
-	@$(VENV)-tfhub/bin/python -m pytest -m tfhub $(ARGS)
+	@$(VENV)-tfhub/bin/python -m pytest -m tfhub tests/avdata/test_yamnet.py $(ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, generated docs
 	@$(BIN)/ruff check .

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avdata import cli_demo, cli_manifest, cli_weights
 from avdata.errors import AvdataError, RunError
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.command("demo")(cli_demo.demo)
+app.command("demo-data")(cli_demo.demo_data)
+app.add_typer(cli_manifest.app, name="manifest")
+app.add_typer(cli_weights.app, name="weights")
 
 Input = Annotated[
     str, typer.Argument(help="A manifest (CSV, JSONL, Parquet) or the table an earlier step wrote.")
@@ -146,16 +152,19 @@ def _run(
     from avdata.executors import executor
     from avdata.progress import Progress
     from avdata.run import STEPS, run
-    from avdata.show import print_summary
+    from avdata.terminal import new_console, print_summary
 
     if last_step not in STEPS:
         raise SettingsError(f"--until takes one of {', '.join(STEPS)}, got {last_step!r}")
-    console = _console()
+    console = new_console()
     with executor(workers, scheduler, slurm) as where:
         summary = run(
             settings, where, Progress(console), last_step=last_step, retry_failed=retry_failed
         )
     print_summary(summary, console)
+    if last_step == "shard" and settings.report:
+        report = f"{settings.output.rstrip('/')}/report.html"
+        console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 @app.command("report")
@@ -196,14 +205,9 @@ def show_command(
 ) -> None:
     """Look into a run, a table, one clip or a shard."""
     from avdata.show import show
+    from avdata.terminal import new_console
 
-    show(path, key, limit=limit, image=image, console=_console())
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console()
+    show(path, key, limit=limit, image=image, console=new_console())
 
 
 def main() -> None:

@@ -47,9 +47,7 @@ def list_datasets() -> None:
 
 @app.command("get")
 def get(
-    name: Annotated[
-        str, typer.Argument(help="A dataset's name, or a YAML file that describes it.")
-    ],
+    name: Annotated[str, typer.Argument(help="A dataset, or a YAML file that describes one.")],
     out: Out = None,
     option: Options = None,
     keep: Annotated[
@@ -140,6 +138,8 @@ def _write(target: str, clips: Iterable[Clip], show: int) -> tuple[int, int]:
     counts = Counter[str]()
     rows = write_manifest(target, _good(clips, counts, show))
     bad = counts.total() - counts["good"]
+    if bad and not rows:
+        raise ManifestError(f"none of the {bad} rows could be used; {target} holds no row")
     typer.echo(f"{target}: {rows} rows" + (f", {bad} bad rows left out" if bad else ""))
     return rows, bad
 

@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from avdata.seeding import keyed_hash
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from avdata.errors import ClipError, Reason
 
-KEY_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,159}")
+KEY_CHARACTERS = 160
+KEY_PATTERN = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{KEY_CHARACTERS - 1}}}")
 """What a key looks like: safe as a file name and as a WebDataset key (no dots, no slashes)."""
 
 
@@ -199,8 +202,15 @@ def one_line(text: str, limit: int = 500) -> str:
 
 
 def child_key(key: str, start_ms: int) -> str:
-    """Return the key of the clip that trim cuts from `key` at `start_ms`."""
-    return f"{key}-{start_ms:08d}"
+    """Return the key of the clip that trim cuts from `key` at `start_ms`.
+
+    A key so long that the child's would not be one is cut, with a hash in place of its end.
+    """
+    suffix = f"-{start_ms:08d}"
+    if len(key) + len(suffix) > KEY_CHARACTERS:
+        mark = f"-{keyed_hash(0, 'key', key):016x}"
+        key = key[: KEY_CHARACTERS - len(suffix) - len(mark)] + mark
+    return key + suffix
 
 
 def clip_schema() -> pa.Schema:

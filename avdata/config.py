@@ -36,6 +36,13 @@ def section(cls: type[T], help: str) -> Any:
     return field(default_factory=cls, metadata={"help": help})
 
 
+def _require_positive(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be greater than 0, got {value}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSettings:
     """From a URL or a path to a verified local file."""
@@ -99,9 +106,11 @@ class TrimSettings:
     sample_rate_hz: int = setting(16000, "Rate of the mono sound (44100 for the CLIP family).")
     audio_format: Literal["flac", "wav"] = setting("flac", "flac is smaller, wav decodes faster.")
     frames_per_clip: int | None = setting(
-        8, "Candidate frames spread uniformly over the clip; null: use frame_rate_hz."
+        8, "Candidate frames at the centres of so many equal parts of the clip; null: none."
     )
-    frame_rate_hz: float | None = setting(None, "Candidate frames at this rate instead.")
+    frame_rate_hz: float | None = setting(
+        None, "Candidate frames at this rate instead, from the clip's start; null: per clip."
+    )
     width_px: int | None = setting(512, "Width of the frames; null: keep the source's.")
     height_px: int | None = setting(512, "Height of the frames; null: keep the source's.")
     fit: Literal["squash", "crop", "pad"] = setting(
@@ -112,7 +121,19 @@ class TrimSettings:
     decoder: Literal["pyav", "decord"] = setting(
         "pyav", "decord hands over to pyav what it cannot decode (AV1, odd files)."
     )
-    decoder_threads: int = setting(1, "Threads of the video decoder; 0: one per core.")
+    decoder_threads: int = setting(
+        1, "Threads of the video decoder; 0: one per core. Costs CPU; helps few, long sources."
+    )
+    threads: int = setting(0, "Sources cut at once within a part; 0: one per core.")
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "window_s", "hop_s", "max_windows", "sample_rate_hz")
+        _require_positive(self, "frames_per_clip", "frame_rate_hz", "width_px", "height_px")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality must be 1 to 100, got {self.jpeg_quality}")
+        for name in ("short_tolerance_s", "decoder_threads", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +144,9 @@ class YamnetSettings:
         "litert", "LiteRT (.tflite) or tensorflow-hub (SavedModel folder or hub handle)."
     )
     weights: str | None = setting(
-        None, "A .tflite file, SavedModel folder or hub handle; null: from the weights table."
+        None,
+        "litert: the official .tflite; null: from the weights table, downloaded at first use. "
+        "tfhub: a SavedModel folder or a hub handle; null: google/yamnet/1.",
     )
     batch_size: int = setting(
         128,
@@ -150,7 +173,7 @@ class TagSettings:
         -60.0, "A 50 ms frame whose RMS level is below this is silent (silence_share)."
     )
     still_difference: float = setting(
-        0.0025,
+        0.003,
         "Neighbouring frames whose mean absolute grey difference, in [0, 1], is below this count "
         "as the same picture (still_share).",
     )
@@ -243,6 +266,7 @@ class Pipeline:
     part_clips: int | None = setting(
         None, "Clips per part, the unit of work; null: by the length of the manifest, 1 to 256."
     )
+    report: bool = setting(True, "Write report.html when the run is complete.")
     steps: StepsSettings = section(StepsSettings, "The data half.")
     stages: dict[str, Any] = setting(
         {}, "Training and evaluation; each program under stages/ reads its own entry."

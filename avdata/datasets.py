@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,12 @@ class Dataset:
     attribution: str = setting("", "Whom to name when using it.")
     importer: str = setting("", "A name from avdata.importers.")
     dataset: str = setting("", "Value of the dataset column; empty: the name of the file.")
-    options: dict[str, Any] = setting({}, "Options of the importer.")
-    option_files: dict[str, str] = setting(
-        {}, "Options whose value is the path of one of the files; these are not imported."
+    options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Options of the importer."}
+    )
+    option_files: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": "Options that take the path of one of the files; it is not imported."},
     )
     files: tuple[ListFile, ...] = setting((), "The official list; empty: it cannot be downloaded.")
     rows: int | None = setting(None, "How many rows the manifest has with these options.")

@@ -69,7 +69,7 @@ class DaskExecutor:
         from distributed import as_completed
 
         pending = iter(jobs)
-        running: dict[str, J] = {}
+        running: dict[Any, J] = {}
         completed = as_completed()
 
         def submit(count: int) -> None:
@@ -162,7 +162,7 @@ def _slurm_client(path: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
         raise SettingsError("--slurm needs dask-jobqueue: pip install 'avdata[cluster]'") from None
     try:

@@ -107,7 +107,8 @@ def normalise(
     std: tuple[float, float, float] = IMAGENET_STD,
 ) -> NDArray[np.float32]:
     """Return [..., H, W, 3] uint8 as [..., 3, H, W] float32: (x / 255 - mean) / std."""
-    scale = np.float32(1 / 255) / np.asarray(std, np.float32)
-    shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
-    scaled: NDArray[np.float32] = images.astype(np.float32) * scale - shift
+    scaled = images.astype(np.float32)
+    scaled /= np.float32(255)
+    scaled -= np.asarray(mean, np.float32)
+    scaled /= np.asarray(std, np.float32)
     return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))

@@ -1,41 +1,41 @@
 """From shards to batches: seeded, split over ranks, decoded by threads, resumable anywhere.
 
-    loader = Loader("runs/x/shards", "train", batch_size=32, seed=0, rank=rank, world_size=world)
-    for batch in loader:            # one epoch
-        batch.image                 # uint8 [batch, height, width, 3]
-        batch.audio                 # int16 [batch, samples]
+    loader = Loader("runs/x/shards", "train", batch_size=32, rank=rank, world_size=world_size)
+    for batch in loader:  # one epoch
+        batch.image  # uint8 [batch, height, width, 3]
+        batch.audio  # int16 [batch, samples]
 
-Needs neither torch nor the rest of the toolkit. Members are read by their byte range, so an epoch
-is a true permutation of the split, not a shuffle within a window. Pictures and sound are handed
-over as integers, to be normalised on the device, which saves most of the copying.
+Needs neither torch nor a run. Members are read by byte range, so an epoch is a true permutation of
+the split and not a shuffle within a window. Pictures and sound are handed over as integers, to be
+normalised on the device, which saves most of the copying.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avdata import audio
-from avdata.errors import ClipError, ShardError, StoreError
-from avdata.sampling import Uneven, batches_of_rank, epoch_order, usable
-from avdata.shards import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
-from avdata.views import View, view_audio, view_image
+from avdata.errors import ClipError, ShardError
+from avdata.sampling import Uneven, epoch_order, rank_batches
 from avdata.seeding import rng_for
+from avdata.shards import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
+from avdata.store import Store
+from avdata.views import View, view_audio, view_image
 
 if TYPE_CHECKING:
-    import os
-
     import pyarrow as pa
     from numpy.typing import NDArray
 
+MEMBER_COLUMNS = ("jpg_offset", "jpg_bytes", "audio_offset", "audio_bytes")
 COLUMNS = (
     *("key", "shard", "labels", "sample_rate_hz", "n_samples", "width_px", "height_px"),
-    *("jpg_offset", "jpg_bytes", "audio_offset", "audio_bytes", "frames"),
+    *("frames", *MEMBER_COLUMNS),
 )
 
 
@@ -46,9 +46,215 @@ class Batch:
     keys: list[str]
     labels: list[list[str]]
     image: NDArray[np.uint8]  # [batch, height, width, 3], RGB
-    audio: NDArray[np.int16]  # [batch, samples], mono; float value = int / 32768
+    audio: NDArray[np.int16]  # [batch, samples], mono; int / 32768 lies in [-1, 1)
     audio_samples: NDArray[np.int64]  # [batch], how many of them are not padding
     sample_rate_hz: int
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+class Loader:
+    """One split's batches for one rank; iterate once per epoch.
+
+    Iterating starts the epoch from its beginning, or, after `load_state_dict`, where the state was
+    taken; a finished epoch moves on to the next. Order and content of batches depend on the
+    arguments, never on `workers`. At most `workers + prefetch` batches are held in memory, beside
+    the one handed out.
+
+    folder: of shards, or the run that made them; local or any fsspec URL.
+    batch_size: per rank. uneven: see `sampling.Uneven`. workers: threads; 0 decodes in the caller.
+    view: which crop and stretch, see `View`; chance in it is keyed by seed, epoch and clip.
+
+    Raises ShardError if the folder is incomplete, the split is not there, or its clips differ in
+    what must be the same throughout a batch.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 2,
+        prefetch: int = 2,
+        shuffle: bool = True,
+        uneven: Uneven = "drop",
+        drop_last: bool = False,
+        view: View | None = None,
+    ) -> None:
+        if batch_size < 1 or workers < 0 or prefetch < 0 or not 0 <= rank < world_size:
+            raise ValueError(
+                f"need batch_size >= 1, workers >= 0, prefetch >= 0 and 0 <= rank < world_size, "
+                f"got {batch_size}, {workers}, {prefetch} and {rank} of {world_size}"
+            )
+        self.view = view or View()
+        self.split, self.seed, self.rank, self.world_size = split, seed, rank, world_size
+        self.batch_size, self.uneven, self.drop_last = batch_size, uneven, drop_last
+        self.workers, self.prefetch, self.shuffle = workers, prefetch, shuffle
+        self._store = open_folder(folder)
+        dataset = read_dataset(self._store)
+        self._digest: str = dataset["digest"]
+        self._clips = _read_clips(self._store, split, dataset)
+        self._members = {name: self._clips.column(name).to_numpy() for name in MEMBER_COLUMNS}
+        self.sample_rate_hz = self._uniform("sample_rate_hz", "pack one rate per dataset")
+        if self.view.image_size_px is None:
+            for side in ("width_px", "height_px"):
+                self._uniform(side, "give View(image_size_px=...)")
+        if self.view.audio_s is None:
+            self.n_samples = int(max(self._clips.column("n_samples").to_pylist()))
+        else:
+            self.n_samples = max(1, round(self.view.audio_s * self.sample_rate_hz))
+        self._epoch, self._taken, self._resumed = 0, 0, False
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch on this rank."""
+        return len(self._batches(np.arange(self._clips.num_rows), 0))
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self._resumed:
+            self._taken = 0
+        self._resumed = False
+        epoch, start = self._epoch, self._taken
+        order = epoch_order(self._clips.num_rows, self.seed, epoch, self.shuffle)
+        batches = self._batches(order, start)
+        for number, batch in enumerate(self._loaded(batches, epoch), start=1):
+            # Counted before it is handed over: a state taken while it is in use includes it.
+            self._taken = min(order.size, start + number * self.batch_size * self.world_size)
+            yield batch
+        self._epoch, self._taken = epoch + 1, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of `epoch`; naming the epoch that was resumed leaves it where it is."""
+        if epoch != self._epoch:
+            self._epoch, self._taken, self._resumed = epoch, 0, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where this rank stands: the batches handed out so far count as used.
+
+        It is the same on all ranks at the same step, and may be loaded with another batch size or
+        number of ranks: what is left of the epoch is then split anew.
+        """
+        return {**self._identity(), "epoch": self._epoch, "taken": self._taken}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; raises ShardError if it is from other shards, split or order."""
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise ShardError(
+                    f"this loader has {name} {value!r}, the state was taken with "
+                    f"{state.get(name)!r}; resume with the same, or start a new epoch"
+                )
+        self._epoch, self._taken, self._resumed = int(state["epoch"]), int(state["taken"]), True
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "dataset": self._digest,
+            "split": self.split,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+        }
+
+    def _uniform(self, column: str, advice: str) -> int:
+        values = sorted(self._clips.column(column).unique().to_pylist())
+        if len(values) != 1:
+            raise ShardError(
+                f"the clips of {self.split} differ in {column} ({values[0]} to {values[-1]}), but "
+                f"a batch needs one: {advice}"
+            )
+        return int(values[0])
+
+    def _batches(self, order: NDArray[np.int64], taken: int) -> list[NDArray[np.int64]]:
+        return rank_batches(
+            order,
+            taken=taken,
+            batch_size=self.batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            uneven=self.uneven,
+            drop_last=self.drop_last,
+        )
+
+    def _loaded(self, batches: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """Load the batches in their order, some of them ahead."""
+        if self.workers == 0:
+            yield from (self._load(rows, epoch) for rows in batches)
+            return
+        # Threads, not processes: decoding releases the GIL, and nothing has to be copied over.
+        waiting: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="avdata-loader") as pool:
+            try:
+                for rows in batches:
+                    waiting.append(pool.submit(self._load, rows, epoch))
+                    if len(waiting) >= self.workers + self.prefetch:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _load(self, rows: NDArray[np.int64], epoch: int) -> Batch:
+        """Read and decode one batch."""
+        clips = self._clips.take(rows)
+        keys: list[str] = clips.column("key").to_pylist()
+        rngs = [rng_for(self.seed, f"view {epoch}", key) for key in keys]
+        contents = iter(read_ranges(self._store, self._ranges(rows, clips, rngs)))
+        sound = np.empty((len(rows), self.n_samples), np.int16)
+        heard = np.empty(len(rows), np.int64)
+        image = np.empty(0, np.uint8)
+        for number, (key, rng) in enumerate(zip(keys, rngs, strict=True)):
+            try:
+                picture = view_image(next(contents), self.view, rng)
+                if number == 0:
+                    image = np.empty((len(rows), *picture.shape), np.uint8)
+                image[number] = picture
+                sound[number], heard[number] = view_audio(
+                    next(contents), self.n_samples, self.view, rng
+                )
+            except ClipError as error:
+                shard = clips.column("shard")[number].as_py()
+                raise ShardError(
+                    f"cannot decode {key} in {self._store.full(shard)}: {error.detail}; "
+                    f"`avdata verify {self._store.root}` tells what else is damaged"
+                ) from None
+        labels: list[list[str]] = clips.column("labels").to_pylist()
+        return Batch(keys, labels, image, sound, heard, self.sample_rate_hz)
+
+    def _ranges(
+        self, rows: NDArray[np.int64], clips: pa.Table, rngs: Sequence[np.random.Generator]
+    ) -> list[ByteRange]:
+        """Return where the picture and the sound of each clip lie, one after the other."""
+        place = {name: column[rows].tolist() for name, column in self._members.items()}
+        ranges = []
+        for number, shard in enumerate(clips.column("shard").to_pylist()):
+            picture = ByteRange(shard, place["jpg_offset"][number], place["jpg_bytes"][number])
+            if self.view.frame == "random":
+                frames = clips.column("frames")[number].as_py()
+                frame = frames[int(rngs[number].integers(len(frames)))]
+                picture = ByteRange(shard, frame["offset"], frame["bytes"])
+            sound = ByteRange(shard, place["audio_offset"][number], place["audio_bytes"][number])
+            ranges += [picture, sound]
+        return ranges
+
+
+def _read_clips(store: Store, split: str, dataset: Mapping[str, Any]) -> pa.Table:
+    """Return the split's rows of the index, in its order."""
+    import pyarrow.parquet as pq
+
+    if not store.exists(INDEX_NAME):
+        raise ShardError(f"{store.full(INDEX_NAME)} is missing; pack the shards again")
+    with store.open(INDEX_NAME) as file:
+        clips = pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", split)])
+    if not clips.num_rows:
+        counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
+        raise ShardError(f"{store.root} has no clips in split {split!r}; it has {counts}")
+    without = clips.column("jpg_offset").null_count
+    if without:
+        raise ShardError(
+            f"{without} clips of {split} have no picture; pack again with a scorer that picks one"
+        )
+    return clips.combine_chunks()

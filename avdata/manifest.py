@@ -184,11 +184,7 @@ def _write_csv(file: IO[str], clips: Iterable[Clip], delimiter: str) -> int:
 
 
 def _cell(clip: Clip, column: str) -> str:
-    if column not in KNOWN_COLUMNS:
-        return clip.attributes.get(column, "")
-    value = getattr(clip, column)
-    if value is None:
-        return ""
+    value = getattr(clip, column) if column in KNOWN_COLUMNS else clip.attributes.get(column)
     if isinstance(value, tuple):
         if any("|" in item for item in value if isinstance(item, str)):
             raise ManifestError(
@@ -196,7 +192,8 @@ def _cell(clip: Clip, column: str) -> str:
                 "write .jsonl or .parquet"
             )
         value = "|".join(map(str, value))
-    if len(text := str(value)) > MAX_CELL_CHARS:
+    text = "" if value is None else str(value)
+    if len(text) > MAX_CELL_CHARS:
         raise ManifestError(
             f"clip {clip.key}: {column} needs {len(text)} characters, more than a CSV cell may "
             f"hold ({MAX_CELL_CHARS}); write .jsonl or .parquet"

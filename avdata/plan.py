@@ -137,7 +137,7 @@ def cut(groups: Iterable[Sequence[Clip]], size: int) -> Iterator[list[Clip]]:
     part: list[Clip] = []
     for group in groups:
         part.extend(group)
-        border = keyed_hash(0, "plan", group[0].url) % half == 0
+        border = keyed_hash(0, "plan", group[0].url or group[0].key) % half == 0
         if len(part) >= 2 * size or (len(part) >= half and border) or size == 1:
             yield part
             part = []
@@ -179,7 +179,7 @@ def _spill(clips: Iterable[Clip], folder: Path, count: int) -> list[_Bucket]:
     """Deal clips into buckets by URL, so that the clips of one URL end up together."""
     buckets = [_Bucket(folder / f"bucket-{i:05d}") for i in range(count)]
     for clip in clips:
-        buckets[keyed_hash(0, "bucket", clip.url) % count if count > 1 else 0].add(clip)
+        buckets[keyed_hash(0, "bucket", clip.url or clip.key) % count if count > 1 else 0].add(clip)
     return buckets
 
 

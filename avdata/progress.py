@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +30,22 @@ class Progress:
         show = self._live if self.console.is_terminal else self._lines
         with show(title, total) as advance:
             yield advance
+
+    @contextmanager
+    def counter(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
+        """Show how far something is that counts by itself: call with done, total and a name."""
+        bar = None
+        shown = 0
+
+        def show(done: int, total: int, name: str) -> None:
+            nonlocal bar, shown
+            bar = bar or stack.enter_context(self.bar(title, total))
+            while shown < done:
+                shown += 1
+                bar(name)
+
+        with ExitStack() as stack:
+            yield show
 
     @contextmanager
     def _live(self, title: str, total: int) -> Iterator[Callable[[str], None]]:

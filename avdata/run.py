@@ -129,6 +129,11 @@ def _run_locked(
         summary["shards"] = _shard(store, pipeline, source, executor, progress)
     summary["wall_seconds"] = round(time.monotonic() - started, 3)
     store.write_bytes(SUMMARY_PATH, json.dumps(summary, indent=1, ensure_ascii=False).encode())
+    if pipeline.report and "shards" in summary:
+        from avdata.report import write_report
+
+        progress.note("writing the report")
+        write_report(store.root)
     if crashes:
         raise RunError(
             f"{len(crashes)} of {len(plan.parts)} parts crashed, first: {crashes[0].error}; "

@@ -119,12 +119,13 @@ def read_dataset(store: Store) -> dict[str, Any]:
 def read_ranges(store: Store, ranges: Sequence[ByteRange]) -> list[bytes]:
     """Return the bytes of each range; every file is opened once, remote ones are read together.
 
-    Raises StoreError if a file ends before a range does.
+    Raises StoreError if a file is missing or ends before a range does.
     """
-    if ranges and is_remote(store.full(ranges[0].path)):
-        found = _read_remote(store, ranges)
-    else:
-        found = _read_local(store, ranges)
+    read = _read_remote if ranges and is_remote(store.full(ranges[0].path)) else _read_local
+    try:
+        found = read(store, ranges)
+    except FileNotFoundError as error:
+        raise StoreError(f"a file is missing that was there before: {error}") from None
     for wanted, data in zip(ranges, found, strict=True):
         if len(data) != wanted.bytes:
             raise StoreError(

@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from avdata.clip import Clip, Status, one_line
+from avdata.clip import Clip
 from avdata.errors import AvdataError, StoreError
+from avdata.measures import class_names
 from avdata.report import charts
-from avdata.report.facts import StepFacts, collect_steps, count_by, read_json
 from avdata.report.gallery import top_tags
-from avdata.report.page import yamnet_class_names
 from avdata.report.sample import clips_at
+from avdata.report.sheet import draw_sheet
+from avdata.report.steps import collect_steps, count_by, read_json
 from avdata.store import Store
 from avdata.tables import iter_batches
+from avdata.terminal import (
+    STYLES,
+    clean,
+    plain_table,
+    print_summary,
+    shard_table,
+    steps_table,
+    styled,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-STYLES = {
-    Status.ACTIVE: "cyan",
-    Status.ACCEPTED: "green",
-    Status.REJECTED: "yellow",
-    Status.FAILED: "red",
-    Status.EXPANDED: "dim",
-}
-LISTED = "key status step reason detail url".split()
+LISTED = ["key", "status", "step", "reason", "detail", "url"]
 MATCHES = 20
+
+__all__ = ["print_summary", "show"]
 
 
 def show(
-    path: str, key: str | None = None, *, limit: int = 20, image: Path | None = None, console: Console
+    path: str,
+    key: str | None = None,
+    *,
+    limit: int = 20,
+    image: Path | None = None,
+    console: Console,
 ) -> None:
     """Print what lies at `path`: a run folder, a clip table (.parquet) or a shard (.tar).
 
@@ -62,34 +72,6 @@ def show(
         _show_run(path, key, image, console)
 
 
-def print_summary(summary: Mapping[str, Any], console: Console) -> None:
-    """Print the counts of a run's summary.json per step, and its shards."""
-    table = _table("step", "in", "out", *map(str, Status), "time", "reasons", numbers=range(1, 8))
-    for step in summary.get("steps", ()):
-        counts = step["by_status"]
-        table.add_row(
-            step["name"],
-            charts.whole(step["rows_in"]),
-            charts.whole(step["rows_out"]),
-            *(_count(counts.get(str(s), 0), STYLES[s]) for s in Status),
-            charts.seconds_text(step["seconds"]),
-            _reasons(step["by_reason"]),
-        )
-    console.print(table)
-    if shards := summary.get("shards"):
-        console.print(_shard_table(shards))
-    if crashed := summary.get("crashed_parts"):
-        console.print(Text(f"{len(crashed)} parts crashed; a rerun tries only these", "bold red"))
-
-
-def contact_sheet(store: Store, clip: Clip, target: Path) -> None:
-    """Write a picture of one clip: waveform, spectrogram, frames with the picks marked."""
-    from avdata.report.sheet import draw_sheet
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(store, clip).save(target)
-
-
 def _show_run(path: str, key: str | None, image: Path | None, console: Console) -> None:
     store = Store(path)
     summary = read_json(store, "summary.json")
@@ -103,38 +85,11 @@ def _show_run(path: str, key: str | None, image: Path | None, console: Console) 
         _show_clips(store, f"{steps[-1].name}.parquet", key, image, console)
         return
     title = summary.get("name") or path
-    console.print(Text.assemble((_clean(title), "bold"), f"  {path}"))
-    console.print(_steps_table(steps))
+    console.print(Text.assemble((clean(title).plain, "bold"), f"  {path}"))
+    console.print(steps_table(steps))
     if summary.get("shards"):
-        console.print(_shard_table(summary["shards"]))
+        console.print(shard_table(summary["shards"]["splits"]))
     console.print(Text(f"avdata show {path} KEY shows a clip; avdata report {path}", "dim"))
-
-
-def _steps_table(steps: Sequence[StepFacts]) -> Table:
-    names = ("step", "in", "cut", "rejected", "failed", "replaced", "go on", "reasons")
-    table = _table(*names, numbers=range(1, 7))
-    for step in steps:
-        reasons: dict[str, int] = {}
-        for (_, reason), rows in step.reasons().items():
-            reasons[reason] = reasons.get(reason, 0) + rows
-        table.add_row(
-            step.name,
-            charts.whole(step.active_in),
-            _count(step.children, ""),
-            *(_count(step.here(s), STYLES[s]) for s in (Status.REJECTED, Status.FAILED)),
-            _count(step.here(Status.EXPANDED), "dim"),
-            Text(charts.whole(step.active_out), "bold green"),
-            _reasons(reasons),
-        )
-    return table
-
-
-def _shard_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table("split", "clips", "sources", "shards", "size", numbers=range(1, 5))
-    for name, split in splits.items():
-        counts = (charts.whole(split.get(n, 0)) for n in ("clips", "sources", "shards"))
-        table.add_row(_clean(name), *counts, charts.bytes_text(split.get("bytes", 0)))
-    return table
 
 
 def _show_table(store: Store, name: str, limit: int, console: Console) -> None:
@@ -142,28 +97,26 @@ def _show_table(store: Store, name: str, limit: int, console: Console) -> None:
     clips = {"status", "step", "reason"} <= set(columns)
     if clips:
         counts = count_by(store, name, ("status", "step", "reason"))
-        table = _table("status", "step", "reason", "rows", numbers=(3,))
-        for (status, step, reason), rows in sorted(counts.items(), key=lambda c: -c[1]):
+        table = plain_table("status", "step", "reason", "rows", numbers=(3,))
+        for (status, step, reason), number in sorted(counts.items(), key=lambda c: -c[1]):
             style = STYLES.get(status, "")
             table.add_row(
-                Text(_clean(status), style), _clean(step), _clean(reason), charts.whole(rows)
+                Text(clean(status).plain, style), clean(step), clean(reason), charts.whole(number)
             )
         console.print(table)
     shown = [c for c in LISTED if c in columns] if clips else columns[:8]
-    rows = _table(*shown)
+    rows = plain_table(*shown)
     left = limit
     for batch in iter_batches(store, name, shown):
         for row in batch.slice(0, left).to_pylist():
-            rows.add_row(*(_styled(c, row[c]) for c in shown))
+            rows.add_row(*(styled(c, row[c]) for c in shown))
         left -= min(left, batch.num_rows)
         if not left:
             break
     console.print(rows)
 
 
-def _show_clips(
-    store: Store, table: str, key: str, image: Path | None, console: Console
-) -> None:
+def _show_clips(store: Store, table: str, key: str, image: Path | None, console: Console) -> None:
     positions = _find(store, table, key)
     clips = list(clips_at(store, table, positions).values())
     if not clips:
@@ -176,7 +129,8 @@ def _show_clips(
         drawable = next((c for c in clips if c.media), None)
         if drawable is None:
             raise AvdataError(f"clip {key!r} has no media to draw: it is {clips[0].status}")
-        contact_sheet(store, drawable, image)
+        image.parent.mkdir(parents=True, exist_ok=True)
+        draw_sheet(store, drawable).save(image)
         console.print(Text(f"contact sheet: {image}"))
 
 
@@ -197,18 +151,16 @@ def _find(store: Store, table: str, key: str) -> list[int]:
 
 
 def _show_clip(clip: Clip, console: Console) -> None:
-    console.print(
-        Text.assemble((clip.key, "bold"), "  ", (str(clip.status), STYLES[clip.status]))
-    )
+    console.print(Text.assemble((clip.key, "bold"), "  ", (str(clip.status), STYLES[clip.status])))
     record = Table.grid(padding=(0, 2))
     for name, value in _record(clip):
-        record.add_row(Text(name, "dim"), _clean(value, 2000))
+        record.add_row(Text(name, "dim"), clean(value, 2000))
     console.print(record)
     if clip.media and clip.media.frames:
         console.print(_frames_table(clip))
 
 
-def _record(clip: Clip) -> Iterator[tuple[str, Any]]:
+def _record(clip: Clip) -> Iterator[tuple[str, str]]:
     """Give every field that says something, nested ones with dotted names."""
     row = clip.to_row()
     for name in ("class_scores", "class_scores_max"):
@@ -217,27 +169,33 @@ def _record(clip: Clip) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             for inner, part in value.items():
                 if inner not in ("frames", "frame_scores", "maps"):
-                    yield f"{name}.{inner}", part
+                    yield f"{name}.{inner}", _value(part)
         elif name in ("attributes", "measures"):
             for inner, part in value:
-                yield f"{name}.{inner}", f"{part:.6g}" if isinstance(part, float) else part
-        elif value not in ("", None, (), []):
-            yield name, ", ".join(map(str, value)) if isinstance(value, tuple) else value
-    for tag in top_tags(clip, yamnet_class_names(), 5):
+                yield f"{name}.{inner}", _value(part)
+        elif value not in ("", None, ()):
+            yield name, _value(value)
+    for tag in top_tags(clip, class_names(), 5):
         yield "heard", f"{tag.score:.3f} {tag.name}"
 
 
+def _value(value: Any) -> str:
+    if isinstance(value, dict):  # a member of the media tar
+        return f"{charts.whole(value['bytes'])} bytes at {charts.whole(value['offset'])}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value or "–")
+
+
 def _frames_table(clip: Clip) -> Table:
-    table = _table("frame", "time", "score", "pick", numbers=range(4))
+    table = plain_table("frame", "time", "score", "pick", numbers=range(4))
     selection = clip.selection
     ranks = {i: n + 1 for n, i in enumerate(selection.picks)} if selection else {}
     for i, frame in enumerate(clip.media.frames if clip.media else ()):
         scored = selection is not None and i < len(selection.frame_scores)
         score = f"{selection.frame_scores[i]:.4g}" if selection and scored else ""
         pick = f"pick {ranks[i]}" if i in ranks else ""
-        table.add_row(
-            str(i), f"{frame.t_s:.3f} s", score, pick, style="bold green" if pick else ""
-        )
+        table.add_row(str(i), f"{frame.t_s:.3f} s", score, pick, style="bold green" if pick else "")
     return table
 
 
@@ -245,7 +203,7 @@ def _show_shard(path: str, key: str | None, limit: int, console: Console) -> Non
     store, name = _split(path)
     if not store.exists(name):
         raise StoreError(f"there is no shard {path}")
-    table = _table("key", "members", "size", numbers=(2,))
+    table = plain_table("key", "members", "size", numbers=(2,))
     samples = found = 0
     try:
         for sample, members, record in _samples(store, name, key):
@@ -256,7 +214,7 @@ def _show_shard(path: str, key: str | None, limit: int, console: Console) -> Non
                 console.print_json(json.dumps(record, ensure_ascii=True))
             if not key and samples <= limit:
                 size = charts.bytes_text(sum(members.values()))
-                table.add_row(_clean(sample), _clean(" ".join(members)), size)
+                table.add_row(clean(sample), clean(" ".join(members)), size)
     except (tarfile.TarError, ValueError) as error:
         raise AvdataError(f"{path} is not a readable shard: {error}") from None
     if key and not found:
@@ -270,7 +228,8 @@ def _samples(
     store: Store, name: str, wanted: str | None
 ) -> Iterator[tuple[str, dict[str, int], Any]]:
     """Give (key, member sizes by extension, the wanted sample's json) in the order of the tar."""
-    key, members, record = "", {}, None
+    key, record = "", None
+    members: dict[str, int] = {}
     with store.open(name) as file, tarfile.open(fileobj=file, mode="r|") as tar:
         for info in tar:
             if not info.isfile():
@@ -298,31 +257,3 @@ def _columns(store: Store, name: str) -> list[str]:
 
     with store.open(name) as file:
         return list(pq.read_schema(file).names)
-
-
-def _table(*names: str, numbers: Sequence[int] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for index, name in enumerate(names):
-        table.add_column(Text(name), justify="right" if index in numbers else "left")
-    return table
-
-
-def _clean(value: Any, limit: int = 120) -> Text:
-    """Return text that can neither style nor steer the terminal."""
-    return Text("" if value is None else one_line(str(value), limit))
-
-
-def _styled(column: str, value: Any) -> Text:
-    text = _clean(value)
-    if column == "status":
-        text.stylize(STYLES.get(str(value), ""))  # type: ignore[call-overload]
-    return text
-
-
-def _count(value: int, style: str) -> Text:
-    return Text(charts.whole(value), style) if value else Text("·", "dim")
-
-
-def _reasons(counts: Mapping[str, int]) -> Text:
-    ordered = sorted(counts.items(), key=lambda c: (-c[1], c[0]))
-    return _clean(", ".join(f"{reason} {rows}" for reason, rows in ordered), 200)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import secrets
 import shutil
@@ -108,8 +109,8 @@ class Store:
     def open(self, path: str) -> IO[bytes]:
         """Open for reading, seekable."""
         if remote := self._remote(path):
-            handle: IO[bytes] = remote[0].open(remote[1], "rb")
-            return handle
+            # fsspec's own files lack parts of the file interface, such as readline(limit).
+            return io.BufferedReader(remote[0].open(remote[1], "rb"))
         return open(self.full(path), "rb")
 
     def read_bytes(self, path: str) -> bytes:

@@ -54,14 +54,23 @@ def iter_batches(
 
 
 def concatenate(store: Store, paths: Iterable[str], target: str) -> int:
-    """Join clip tables into one, without holding more than one in memory; return the row count."""
+    """Join clip tables into one, in bounded memory; return the row count."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = clip_schema()
     rows = 0
+    pending: list[pa.RecordBatch] = []
     with store.writing(target) as temporary:
-        with pq.ParquetWriter(temporary, clip_schema(), compression="zstd") as writer:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for path in paths:
                 for batch in iter_batches(store, path):
-                    writer.write_batch(batch)
+                    pending.append(batch)
                     rows += batch.num_rows
+                    # Many small row groups would cost more for their headers than for the rows.
+                    if sum(b.num_rows for b in pending) >= BATCH_ROWS:
+                        writer.write_table(pa.Table.from_batches(pending, schema))
+                        pending = []
+            if pending:
+                writer.write_table(pa.Table.from_batches(pending, schema))
     return rows

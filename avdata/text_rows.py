@@ -85,7 +85,7 @@ def csv_rows(lines: Lines, path: str, delimiter: str) -> Iterator[Row]:
                 if any(cells):
                     yield number, dict(zip(header, cells, strict=True))
                 continue
-            if not any(cells):
+            if not "".join(cells).strip():
                 continue
             problem = ClipError(
                 Reason.BAD_ROW, f"has {len(cells)} cells where the header has {len(header)}"

@@ -64,10 +64,9 @@ def random_box(
     (Szegedy et al., Going deeper with convolutions, 2015); the whole picture if none fits.
     """
     assert view.crop_area is not None
-    log_aspect = np.log(view.crop_aspect)
-    for area, aspect in zip(
-        rng.uniform(*view.crop_area, 10), np.exp(rng.uniform(*log_aspect, 10)), strict=True
-    ):
+    low, high = math.log(view.crop_aspect[0]), math.log(view.crop_aspect[1])
+    for _ in range(10):
+        area, aspect = rng.uniform(*view.crop_area), math.exp(rng.uniform(low, high))
         crop_width = round(math.sqrt(width * height * area * aspect))
         crop_height = round(math.sqrt(width * height * area / aspect))
         if 0 < crop_width <= width and 0 < crop_height <= height:

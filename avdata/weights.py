@@ -176,8 +176,8 @@ def _sources(weights: Weights) -> list[tuple[str, Callable[[Path], Path]]]:
 
 def _from_url(url: str, folder: Path) -> Path:
     import pooch
-    import requests
 
+    pooch.get_logger().setLevel(logging.WARNING)  # it would print hashes as advice
     try:
         # The caller checks the hash of every source alike, so pooch is not asked to.
         got = pooch.retrieve(
@@ -187,7 +187,7 @@ def _from_url(url: str, folder: Path) -> Path:
             path=folder,
             downloader=pooch.HTTPDownloader(timeout=30),
         )
-    except (requests.RequestException, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # what requests raises is an OSError
         raise _NotHadError(f"{type(error).__name__}: {error}") from None
     return Path(got)
 

@@ -66,7 +66,7 @@ class MediaTar:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._tar = tarfile.TarFile(path, mode="w", format=tarfile.USTAR_FORMAT)
+        self._tar = tarfile.TarFile(path, mode="w", format=tarfile.GNU_FORMAT)
 
     def add(self, name: str, data: bytes) -> Member:
         """Append a member and return where its bytes lie. Owner and time are always zero."""
@@ -99,8 +99,11 @@ def guarded(step: str, clip: Clip, work: Callable[[Clip], Clip]) -> Clip:
 
 
 def by_source(clips: Iterable[Clip]) -> list[list[Clip]]:
-    """Group clips by the URL they come from, keeping the order of first appearance."""
+    """Group clips by the URL they come from, keeping the order of first appearance.
+
+    Rows of a manifest without a usable URL stand alone.
+    """
     groups: dict[str, list[Clip]] = {}
     for clip in clips:
-        groups.setdefault(clip.url, []).append(clip)
+        groups.setdefault(clip.url or f"key {clip.key}", []).append(clip)
     return list(groups.values())

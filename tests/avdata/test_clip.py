@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avdata.clip import (
+    KEY_PATTERN,
     Clip,
     Frame,
     Media,
@@ -16,6 +17,7 @@ from avdata.clip import (
     Selection,
     Source,
     Status,
+    child_key,
     clip_schema,
     one_line,
 )
@@ -90,6 +92,13 @@ def test_a_failure_keeps_the_clip_and_gives_the_reason() -> None:
     assert (failed.status, failed.step, failed.reason) == (Status.FAILED, "fetch", "not_found")
     assert failed.detail == "404 from the server"
     assert failed.labels == ("rain",)
+
+
+def test_a_child_of_the_longest_key_still_has_a_key_of_its_own() -> None:
+    long, other = "k" * 160, "k" * 159 + "x"
+    assert child_key("short", 1500) == "short-00001500"
+    assert KEY_PATTERN.fullmatch(child_key(long, 1500))
+    assert len({child_key(k, t) for k in (long, other) for t in (0, 1500)}) == 4
 
 
 def test_details_stay_on_one_short_line() -> None:

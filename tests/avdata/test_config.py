@@ -35,9 +35,7 @@ def test_an_empty_file_section_takes_the_defaults(tmp_path: Path) -> None:
         ("a: [", "is not valid YAML"),
     ],
 )
-def test_wrong_settings_name_the_key_and_the_value(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_wrong_settings_name_the_key_and_the_value(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError) as raised:

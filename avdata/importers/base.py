@@ -1,0 +1,100 @@
+"""What the importers share: reading lines and cells, names of splits, paths from templates."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from avdata.errors import ClipError, ManifestError, Reason
+from avdata.text_rows import Lines
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+}
+
+
+def lines(path: Path) -> Iterator[tuple[str, str | ClipError]]:
+    """Yield the place (`name:line`) and the stripped text of each line that is not blank."""
+    try:
+        with path.open("rb") as file:
+            source = Lines(file)
+            while True:
+                place = f"{path.name}:{source.mark()}"
+                try:
+                    text = next(source).strip()
+                except StopIteration:
+                    return
+                except ClipError as error:
+                    yield place, error
+                    continue
+                if text:
+                    yield place, text
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from None
+
+
+def cells(path: Path) -> Iterator[tuple[str, list[str] | ClipError]]:
+    """Yield place and cells of each line; tabs separate cells if there are any, else commas."""
+    for place, text in lines(path):
+        if isinstance(text, ClipError):
+            yield place, text
+            continue
+        delimiter = "\t" if "\t" in text else ","
+        try:
+            record = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+        except csv.Error as error:
+            yield place, ClipError(Reason.BAD_ROW, f"is not well-formed CSV: {error}")
+        else:
+            yield place, [cell.strip() for cell in record]
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{path} is not valid JSON: {error}") from None
+
+
+def names_in(path: str | None) -> frozenset[str]:
+    """Return the lines of a file of names (classes, ids); an empty set for None."""
+    if path is None:
+        return frozenset()
+    names = frozenset(text for _, text in lines(Path(path)) if isinstance(text, str))
+    if not names:
+        raise ManifestError(f"{path} lists no name")
+    return names
+
+
+def split_name(text: str) -> str:
+    """Return train, val or test for the names datasets use; other names stay as they are."""
+    return _SPLITS.get(text.strip().lower(), text.strip())
+
+
+def split_of_file(path: Path) -> str:
+    """Return the split that a file's name tells (`vggsound_valid.txt`: val), or ""."""
+    words = re.split(r"[^a-z]+", path.stem.lower())
+    return next((_SPLITS[word] for word in words if word in _SPLITS), "")
+
+
+def media_path(template: str, **parts: str) -> str:
+    """Fill a path template such as `videos/{label}/{name}.mp4`; parts may not leave their place."""
+    for name, part in parts.items():
+        if not part or part in (".", "..") or "/" in part or "\0" in part:
+            raise ClipError(Reason.BAD_ROW, f"{name} {part[:60]!r} cannot be part of a path")
+        template = template.replace(f"{{{name}}}", part)
+    return template

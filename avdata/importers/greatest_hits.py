@@ -1,0 +1,150 @@
+"""The Greatest Hits: videos of a drumstick hitting and scratching things, with hit times.
+
+Owens et al., "Visually Indicated Sounds", CVPR 2016. Takes, together, any of
+
+    split lists     *train*.json, *valid*.json, *test*.json, *.txt: one video name each
+    hit records     VIDEO/hit_record.json or VIDEO_times.txt in a folder, .tar(.gz) or .zip
+
+Archives are read in place, nothing is extracted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from avdata.config import setting
+from avdata.errors import ClipError, ManifestError, Reason
+from avdata.importers.base import lines, media_path, read_json, split_of_file
+from avdata.rows import Row
+
+MAX_RECORD_BYTES = 4 * 2**20
+_VIDEO = re.compile(r"[0-9]{4}(?:-[0-9]{2}){5}(?:-[0-9]+)?")
+_RECORD = re.compile(r"(?:.*/)?([^/]+?)(?:/hit_record\.json|_times\.txt)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How The Greatest Hits is read."""
+
+    media: str = setting(
+        "{name}_denoised.mp4", "Where the videos lie, relative to the manifest, or absolute."
+    )
+    events: Literal["all", "labelled"] = setting(
+        "all", "labelled: leave out hits whose material and action are both None."
+    )
+
+
+def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
+    """Yield one row per video: hit times in events_ms, what each was in `event_labels`."""
+    lists = [path for path in files if _is_list(path)]
+    places = [path for path in files if not _is_list(path)]
+    splits: dict[str, str] = {}
+    for path in lists:
+        split = split_of_file(path)
+        for place, name in _videos(path):
+            if isinstance(name, ClipError):
+                yield place, name
+            else:
+                splits[name] = split
+    unseen = set(splits)
+    for path in places:
+        for name, content in _records(path):
+            unseen.discard(name)
+            if lists and name not in splits:
+                continue
+            place = f"{path.name}:{name}"
+            try:
+                yield place, _row(name, _hits(content), splits.get(name, ""), options)
+            except ClipError as error:
+                yield place, error
+    for name in sorted(unseen):
+        if places:
+            yield name, ClipError(Reason.BAD_ROW, "is in a split list but has no hit record")
+        else:
+            yield name, _row(name, [], splits[name], options)
+
+
+def _row(name: str, hits: list[tuple[float, str]], split: str, options: Options) -> dict[str, Any]:
+    named = [(time_s, " ".join(w for w in what.split() if w != "None")) for time_s, what in hits]
+    if options.events == "labelled":
+        named = [hit for hit in named if hit[1]]
+    return {
+        "url": media_path(options.media, name=name),
+        "source_id": name,
+        "events_ms": [round(1000 * time_s) for time_s, _ in named],
+        "labels": sorted({what for _, what in named if what}),
+        "split": split,
+        "event_labels": "|".join(what for _, what in named),
+    }
+
+
+def _is_list(path: Path) -> bool:
+    return path.suffix in (".json", ".txt") and not _RECORD.fullmatch(str(path))
+
+
+def _videos(path: Path) -> Iterator[tuple[str, str | ClipError]]:
+    if path.suffix == ".txt":
+        yield from ((place, _video(name)) for place, name in lines(path))
+        return
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ManifestError(f"{path} must hold a list of video names")
+    for number, entry in enumerate(entries, start=1):
+        yield f"{path.name}:entry {number}", _video(entry)
+
+
+def _video(name: Any) -> str | ClipError:
+    if isinstance(name, ClipError):
+        return name
+    if isinstance(name, str) and _VIDEO.fullmatch(name):
+        return name
+    return ClipError(Reason.BAD_ROW, f"{str(name)[:60]!r} is not the name of a video")
+
+
+def _hits(content: bytes) -> list[tuple[float, str]]:
+    """Read `[[time_s, "material action"], …]` or lines of `time_s material action reaction`."""
+    try:
+        text = content.decode("utf-8")
+        if text.lstrip().startswith("["):
+            return [(float(time_s), str(what)) for time_s, what in json.loads(text)]
+        words = [line.split() for line in text.splitlines() if line.strip()]
+        return [(float(line[0]), " ".join(line[1:3])) for line in words]
+    except (ValueError, TypeError) as error:
+        raise ClipError(Reason.BAD_ROW, f"is not a hit record: {error}") from None
+
+
+def _records(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield video name and content of every hit record in a folder, archive or single file."""
+    try:
+        if path.is_dir():
+            for file in sorted((*path.rglob("hit_record.json"), *path.rglob("*_times.txt"))):
+                yield from _record(str(file), file.read_bytes())
+        elif tarfile.is_tarfile(path):
+            with tarfile.open(path) as tar:
+                for member in tar:
+                    if member.isfile() and _RECORD.fullmatch(member.name):
+                        content = tar.extractfile(member)
+                        assert content is not None  # it is a regular file
+                        yield from _record(member.name, content.read(MAX_RECORD_BYTES))
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for name in sorted(archive.namelist()):
+                    if _RECORD.fullmatch(name):
+                        with archive.open(name) as content:
+                            yield from _record(name, content.read(MAX_RECORD_BYTES))
+        else:
+            yield from _record(str(path), path.read_bytes())
+    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise ManifestError(f"{path} is not whole: {error}") from None
+
+
+def _record(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    if match := _RECORD.fullmatch(name):
+        yield match[1], content

@@ -1,0 +1,54 @@
+"""VAS and VEGAS lists: one `class/video_00000` a line, the videos in a folder of one's own.
+
+VEGAS: Zhou et al., "Visual to Sound", CVPR 2018. VAS: Chen et al., "Generating Visually Aligned
+Sound from Videos", TIP 2020.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avdata.config import setting
+from avdata.errors import ClipError
+from avdata.importers.base import lines, media_path, split_of_file
+from avdata.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How VAS and VEGAS lists are read."""
+
+    media: str = setting(
+        "videos/{label}/{name}.mp4",
+        "Where the videos lie, relative to the manifest, or absolute.",
+    )
+    split: str | None = setting(None, "Split of all rows; null: told by the file's name.")
+    label: str | None = setting(
+        None, "Class of lines that name none; null: told by the file's name (dog_train.txt)."
+    )
+
+
+def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
+    """Yield one row per listed video."""
+    for path in files:
+        split = options.split or split_of_file(path)
+        file_label = options.label or re.split(r"_(?:train|val|valid|test)", path.stem)[0]
+        for place, text in lines(path):
+            if isinstance(text, ClipError):
+                yield place, text
+                continue
+            label, slash, name = text.rpartition("/")
+            name = name.removesuffix(".mp4")
+            label = label if slash else file_label
+            try:
+                url = media_path(options.media, label=label, name=name)
+            except ClipError as error:
+                yield place, error
+                continue
+            yield (
+                place,
+                {"url": url, "source_id": f"{label}-{name}", "labels": [label], "split": split},
+            )

@@ -1,0 +1,45 @@
+"""VGG-SS: VGGSound test clips with boxes around what sounds, for scoring localisation.
+
+Chen et al., "Localizing Visual Sounds the Hard Way", CVPR 2021. The boxes (x1, y1, x2, y2 as shares
+of width and height, on the middle frame) travel in the attribute `bbox` as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from avdata.config import setting
+from avdata.errors import ClipError, ManifestError, Reason
+from avdata.importers.base import read_json
+from avdata.importers.vggsound import parse_name, row
+from avdata.rows import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How VGG-SS is read."""
+
+    split: str = setting("test", "Split of all rows.")
+    clip_s: float = setting(10.0, "Length of a clip.")
+
+
+def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
+    """Yield one row per annotated clip."""
+    for path in files:
+        entries = read_json(path)
+        if not isinstance(entries, list):
+            raise ManifestError(f"{path} must hold a list, got {type(entries).__name__}")
+        for number, entry in enumerate(entries, start=1):
+            place = f"{path.name}:entry {number}"
+            try:
+                video_id, start_ms, _ = parse_name(entry["file"])
+                end_ms = start_ms + round(1000 * options.clip_s)
+                values = row(video_id, start_ms, end_ms, entry["class"], options.split)
+                yield place, {**values, "bbox": json.dumps(entry["bbox"])}
+            except (KeyError, TypeError) as error:
+                yield place, ClipError(Reason.BAD_ROW, f"lacks file, class or bbox: {error!r}")
+            except ClipError as error:
+                yield place, error

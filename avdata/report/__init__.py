@@ -1,0 +1,7 @@
+"""The report: one self-contained HTML page about a finished run."""
+
+from __future__ import annotations
+
+from avdata.report.page import Section, write_report
+
+__all__ = ["Section", "write_report"]

@@ -1,0 +1,134 @@
+"""Which split each clip belongs to, and which clips are the same one under another name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avdata.seeding import keyed_fraction
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+SPLIT_NAMES = {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The accepted clips, in the order of their tables: what decides where each one goes."""
+
+    keys: pa.ChunkedArray
+    sources: pa.ChunkedArray  # name of the source video
+    official_splits: pa.ChunkedArray  # as the manifest has it; "" where it has none
+    content: NDArray[np.uint64]  # of the source file; 0 when unknown
+    start_ms: NDArray[np.int64]
+    end_ms: NDArray[np.int64]
+    tar_bytes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def group_by_source(clips: Candidates) -> NDArray[np.int64]:
+    """Return the number of each clip's source video.
+
+    Two names for one content, or two contents under one name, count as one source.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(clips):
+        return np.zeros(0, np.int64)
+    name = clips.sources.combine_chunks().dictionary_encode().indices.to_numpy()
+    content = np.unique(clips.content, return_inverse=True)[1]
+    known = clips.content != 0
+    names = int(name.max()) + 1
+    nodes = names + int(content.max()) + 1
+    links = (name[known], content[known] + names)
+    graph = coo_array((np.ones(int(known.sum()), np.int8), links), shape=(nodes, nodes))
+    component = connected_components(graph, directed=False)[1][name]
+    return np.unique(component, return_inverse=True)[1].astype(np.int64)
+
+
+def assign_splits(
+    clips: Candidates, groups: NDArray[np.int64], shares: Mapping[str, float], seed: int
+) -> tuple[NDArray[np.str_], int]:
+    """Return each clip's split, and how many sources official lists put into several splits.
+
+    The clip's official split counts; then the official split of its source's first listed clip;
+    then the hash of the source's name, keyed by the seed.
+    """
+    n_groups = int(groups.max()) + 1 if len(groups) else 0
+    texts = clips.official_splits.to_pylist()
+    known = {text: split_name(text) for text in dict.fromkeys(texts)}
+    width = max(map(len, [*known.values(), *shares]), default=1)
+    official = np.array([known[text] for text in texts], dtype=f"<U{max(width, 1)}")
+    of_group = np.zeros(n_groups, official.dtype)
+    listed = np.flatnonzero(official != "")
+    # Written back to front, so that the first listed clip of a source has the last word.
+    of_group[groups[listed[::-1]]] = official[listed[::-1]]
+    torn = np.unique(groups[listed][of_group[groups[listed]] != official[listed]]).size
+    names = _group_names(clips, groups, n_groups)
+    for group in np.flatnonzero(of_group == "").tolist():
+        of_group[group] = split_at(shares, keyed_fraction(seed, "split", names[group]))
+    splits = of_group[groups]
+    splits[listed] = official[listed]
+    return splits, int(torn)
+
+
+def split_name(text: str) -> str:
+    """Return an official split's name as shards use it: train, val, test, or its own, made safe."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.strip().lower()).strip("_")[:40]
+    return SPLIT_NAMES.get(plain, plain)
+
+
+def split_at(shares: Mapping[str, float], fraction: float) -> str:
+    """Return the split that `fraction` in [0, 1) falls into; shares need not sum to 1."""
+    mark = fraction * sum(shares.values())
+    names = [name for name, share in shares.items() if share > 0]
+    for name in names[:-1]:
+        mark -= shares[name]
+        if mark < 0:
+            return name
+    return names[-1]
+
+
+def _group_names(clips: Candidates, groups: NDArray[np.int64], n_groups: int) -> list[str]:
+    """Return each source's alphabetically first name: it does not depend on the order of rows."""
+    import pyarrow.compute as pc
+
+    order = pc.sort_indices(clips.sources).to_numpy()[::-1]
+    first = np.zeros(n_groups, np.int64)
+    first[groups[order]] = order
+    names: list[str] = clips.sources.take(first).to_pylist()
+    return names
+
+
+def find_duplicates(clips: Candidates) -> NDArray[np.int64]:
+    """Return for each clip the earlier one with the same content and window, or -1."""
+    n = len(clips)
+    earlier = np.full(n, -1, np.int64)
+    if n == 0:
+        return earlier
+    # lexsort is stable: among equals, the first clip of the tables stays first.
+    order = np.lexsort((clips.end_ms, clips.start_ms, clips.content))
+    same = clips.content[order][1:] != 0
+    for column in (clips.content, clips.start_ms, clips.end_ms):
+        same &= column[order][1:] == column[order][:-1]
+    starts = np.concatenate([[True], ~same])
+    first = order[np.flatnonzero(starts)[np.cumsum(starts) - 1]]
+    earlier[order[~starts]] = first[~starts]
+    return earlier

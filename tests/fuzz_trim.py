@@ -1,0 +1,66 @@
+"""Probes and trims randomly damaged copies of a video: `python -m tests.fuzz_trim VIDEO SEED N`.
+
+Prints one JSON line per copy: how it was damaged, how long it took, and the status and reason of
+each row (a file that cannot be probed counts as one failed row). Runs in a process of its own, so
+that a crash in a decoder shows as an exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from avdata.errors import ClipError
+from tests.trim_runner import Trimmed, fetched
+
+KINDS = ("truncated", "flipped", "zeroed", "header")
+
+
+def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
+    """Return `data` cut off, with bits flipped (anywhere or in the first 2 kB), or partly zero."""
+    broken = bytearray(data)
+    if kind == "truncated":
+        return bytes(broken[: rng.integers(1, len(broken))])
+    if kind == "zeroed":
+        begin, length = int(rng.integers(len(broken))), int(rng.integers(1, 5000))
+        broken[begin : begin + length] = bytes(len(broken[begin : begin + length]))
+        return bytes(broken)
+    reach = 2048 if kind == "header" else len(broken)
+    for _ in range(rng.integers(1, 20)):
+        broken[rng.integers(reach)] ^= 1 << int(rng.integers(8))
+    return bytes(broken)
+
+
+def main(video: Path, seed: int, count: int) -> None:
+    whole, rng = video.read_bytes(), np.random.default_rng(seed)
+    for number in range(count):
+        kind, begin = KINDS[number % len(KINDS)], time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"broken{video.suffix}"
+            path.write_bytes(damaged(whole, kind, rng))
+            rows: list[tuple[str, str]]
+            try:
+                clips = [fetched(path)]
+            except ClipError as error:
+                rows = [("failed", str(error.reason))]
+            else:
+                out = Trimmed(
+                    Path(folder) / "run", clips, mode="windows", window_s=1, frames_per_clip=2,
+                    width_px=64, height_px=64, threads=1,
+                )  # fmt: skip
+                rows = [(str(row.status), row.reason) for row in out.rows]
+                for row in out.rows:
+                    if row.media is not None:
+                        out.sound(row)
+                        out.codes(row)
+        seconds = round(time.monotonic() - begin, 2)
+        print(json.dumps({"kind": kind, "seconds": seconds, "rows": rows}), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

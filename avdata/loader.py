@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MEMBER_COLUMNS = ("jpg_offset", "jpg_bytes", "audio_offset", "audio_bytes")
 COLUMNS = (
     *("key", "shard", "labels", "sample_rate_hz", "n_samples", "width_px", "height_px"),
-    *("frames", *MEMBER_COLUMNS),
+    *MEMBER_COLUMNS,
 )
 
 
@@ -98,14 +98,15 @@ class Loader:
         self._store = open_folder(folder)
         dataset = read_dataset(self._store)
         self._digest: str = dataset["digest"]
-        self._clips = _read_clips(self._store, split, dataset)
+        columns = (*COLUMNS, "frames") if self.view.frame == "random" else COLUMNS
+        self._clips = _read_clips(self._store, split, dataset, columns)
         self._members = {name: self._clips.column(name).to_numpy() for name in MEMBER_COLUMNS}
         self.sample_rate_hz = self._uniform("sample_rate_hz", "pack one rate per dataset")
         if self.view.image_size_px is None:
             for side in ("width_px", "height_px"):
                 self._uniform(side, "give View(image_size_px=...)")
         if self.view.audio_s is None:
-            self.n_samples = int(max(self._clips.column("n_samples").to_pylist()))
+            self.n_samples = int(self._clips.column("n_samples").to_numpy().max())
         else:
             self.n_samples = max(1, round(self.view.audio_s * self.sample_rate_hz))
         self._epoch, self._taken, self._resumed = 0, 0, False
@@ -241,14 +242,16 @@ class Loader:
         return ranges
 
 
-def _read_clips(store: Store, split: str, dataset: Mapping[str, Any]) -> pa.Table:
+def _read_clips(
+    store: Store, split: str, dataset: Mapping[str, Any], columns: Sequence[str]
+) -> pa.Table:
     """Return the split's rows of the index, in its order."""
     import pyarrow.parquet as pq
 
     if not store.exists(INDEX_NAME):
         raise ShardError(f"{store.full(INDEX_NAME)} is missing; pack the shards again")
     with store.open(INDEX_NAME) as file:
-        clips = pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", split)])
+        clips = pq.read_table(file, columns=list(columns), filters=[("split", "=", split)])
     if not clips.num_rows:
         counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
         raise ShardError(f"{store.root} has no clips in split {split!r}; it has {counts}")

@@ -21,7 +21,7 @@ from avdata.errors import RETRYABLE
 from avdata.plan import part_path
 from avdata.steps import make_step
 from avdata.steps.base import PartContext, Step
-from avdata.store import Store, sha256_file
+from avdata.store import Store, explained, sha256_file
 from avdata.tables import read_clips, write_clips
 
 RETRYABLE_CODES = frozenset(map(str, RETRYABLE))
@@ -103,7 +103,7 @@ def _run_step(step: Step, store: Store, table: str, result_id: str, job: PartJob
     clips = read_clips(store, table)
     if job.retry_failed and step.name == "fetch":
         clips = [_revived(clip) for clip in clips]
-    with store.scratch() as scratch:
+    with explained(store.root), store.scratch() as scratch:
         part = PartContext(store, f"{base}.tar", Path(scratch), job.seed)
         out = step.run(clips, part)
         part.finish()

@@ -136,11 +136,10 @@ class Store:
         remote = self._remote(path)
         if remote is None:
             target = Path(self.full(path))
-            with _explained(str(target)):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = target.with_name(_temporary_name(target.name))
+            _make_folder(target.parent)
+            temporary = target.with_name(_temporary_name(target.name))
             try:
-                with _explained(str(target)):
+                with explained(str(target)):
                     yield temporary
                     os.replace(temporary, target)
             finally:
@@ -183,8 +182,7 @@ class Store:
         if self.remote:
             return tempfile.TemporaryDirectory(prefix="avdata-")
         parent = Path(self.root) / ".scratch"
-        with _explained(str(parent)):
-            parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(parent)
         return tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent)
 
     def clean(self) -> None:
@@ -208,8 +206,8 @@ class Store:
         import filelock
 
         path = Path(self.root) / ".lock"
-        with _explained(str(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
+        with explained(str(path)):
             lock = filelock.FileLock(path)
             try:
                 lock.acquire(timeout=0)
@@ -230,6 +228,13 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
 def _temporary_name(name: str) -> str:
     return f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
 
@@ -241,7 +246,7 @@ def _puts_are_atomic(filesystem: AbstractFileSystem) -> bool:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def explained(path: str) -> Iterator[None]:
     """Turn the operating system's refusals into a message that says what to do."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Probes and trims randomly damaged copies of a video: `python -m tests.fuzz_trim VIDEO SEED N`.
+"""Probes and trims randomly damaged copies of a video: `python -m tests.fuzz_trim VIDEO SEED N DECODER`.
 
 Prints one JSON line per copy: how it was damaged, how long it took, and the status and reason of
 each row (a file that cannot be probed counts as one failed row). Runs in a process of its own, so
@@ -36,7 +36,7 @@ def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
     return bytes(broken)
 
 
-def main(video: Path, seed: int, count: int) -> None:
+def main(video: Path, seed: int, count: int, decoder: str) -> None:
     whole, rng = video.read_bytes(), np.random.default_rng(seed)
     for number in range(count):
         kind, begin = KINDS[number % len(KINDS)], time.monotonic()
@@ -52,6 +52,7 @@ def main(video: Path, seed: int, count: int) -> None:
                 out = Trimmed(
                     Path(folder) / "run", clips, mode="windows", window_s=1, frames_per_clip=2,
                     width_px=64, height_px=64, threads=1,
+                    decoder=decoder,
                 )  # fmt: skip
                 rows = [(str(row.status), row.reason) for row in out.rows]
                 for row in out.rows:
@@ -63,4 +64,4 @@ def main(video: Path, seed: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avdata.demo import canvas
 from avdata.demo.canvas import Picture
@@ -48,36 +49,30 @@ class Sea:
     def frame(self, t_s: float) -> Picture:
         """Return the picture at a time."""
         rows, width = self._bend.shape
-        near, bend = self._near, self._bend
-        phase = 7.0 * self._depth**0.6 + 4.0 * bend + 1.5 * t_s
-        wave = np.sin(phase)
-        value = (
-            0.18
-            + 0.55 * near
-            + 0.15 * wave * (0.4 + near)
-            + 0.14 * (np.roll(self._glint, round(9 * t_s), 1) - 0.5)
-        )
-        sea = canvas.paint(np.clip(value, 0, 1), self._colours)
         lace = np.roll(self._lace, (round(14 * t_s), round(5 * t_s)), (0, 1))[:rows, :width]
-        foam = np.clip((wave - 0.86 + 0.5 * (lace - 0.4)) * 5, 0, 1) * np.clip(
-            near * 2.2 - 0.25, 0, 0.9
-        )
         reach, surge = self._wash(t_s)
         y = np.arange(rows, dtype=np.float32)[:, None] + self._horizon
         edge = self._beach + reach + self._edge + 4 * np.sin(np.arange(width) / 23 + 0.8 * t_s)
-        inside = edge[None] - y
-        roller = np.exp(-(((inside - 34) / (9 + 7 * surge)) ** 2)) * surge
-        fringe = np.clip(1 - np.abs(inside - 3) / 6, 0, 1) + np.clip(inside / 40, 0, 1) * np.clip(
-            1.3 - inside / 70, 0, 1
-        ) * np.clip((lace - 0.5) * 7, 0, 0.8)
-        foam = np.clip(
-            np.maximum(foam, np.maximum(0.75 * fringe, roller * (0.55 + 0.9 * lace))), 0, 1
-        )
-        sea = canvas.blend(sea, (250, 253, 255), foam.astype(np.float32))
+        inside = edge[None] - y  # pixels from the water's edge, positive in the water
+        wave = np.sin(7.0 * self._depth**0.6 + 4.0 * self._bend + 1.5 * t_s)
+        foam = np.maximum(self._crest_foam(wave, lace), _surf(inside, lace, surge))
+        sea = canvas.blend(self._open_water(wave, t_s), (250, 253, 255), np.clip(foam, 0, 1))
         wet = np.clip(1 + inside / 26, 0, 1)
         sand = canvas.blend(self._sand, (150, 128, 100), 0.65 * wet)
         shown = canvas.blend(sand, sea, np.clip(inside / 2 + 0.5, 0, 1))
         return np.concatenate([self._sky, shown])
+
+    def _open_water(self, wave: canvas.Texture, t_s: float) -> Picture:
+        glint = np.roll(self._glint, round(9 * t_s), 1) - 0.5
+        swell = 0.15 * wave * (0.4 + self._near)
+        return canvas.paint(
+            np.clip(0.18 + 0.55 * self._near + swell + 0.14 * glint, 0, 1), self._colours
+        )
+
+    def _crest_foam(self, wave: canvas.Texture, lace: canvas.Texture) -> canvas.Texture:
+        close = np.clip(self._near * 2.2 - 0.25, 0, 0.9)
+        foam = np.clip((wave - 0.86 + 0.5 * (lace - 0.4)) * 5, 0, 1)
+        return np.asarray(foam * close, np.float32)
 
     def _wash(self, t_s: float) -> tuple[float, float]:
         """Return how far the water runs up (px) and how strongly it breaks (0 to 1)."""
@@ -85,3 +80,12 @@ class Sea:
         up = np.where(since < 0, np.exp(since / 0.5), np.exp(-np.maximum(since - 0.5, 0) / 1.2))
         breaks = np.where(since < 0, np.exp(since / 0.35), np.exp(-since / 0.8))
         return float(-16 + 40 * up.max(initial=0)), float(breaks.max(initial=0))
+
+
+def _surf(inside: NDArray[np.floating], lace: canvas.Texture, surge: float) -> NDArray[np.floating]:
+    """Return the white water: the roller that breaks, the fringe at the edge, foam between."""
+    roller = np.exp(-(((inside - 34) / (9 + 7 * surge)) ** 2)) * surge
+    fringe = np.clip(1 - np.abs(inside - 3) / 6, 0, 1)
+    between = np.clip(inside / 40, 0, 1) * np.clip(1.3 - inside / 70, 0, 1)
+    torn = np.clip((lace - 0.5) * 7, 0, 0.8)
+    return np.asarray(np.maximum(0.75 * (fringe + between * torn), roller * (0.55 + 0.9 * lace)))

@@ -158,10 +158,12 @@ class OpenCut:
             self.close()
             return ClipError(reason, detail)
         samples = np.zeros(self.n_samples, np.int16) if self._samples is None else self._samples
+        frames = tuple(self._frames)
+        self._samples, self._frames = None, []  # the caller has them now
         video = None
         if self._writer is not None:
             video = self._writer.finish(samples, settings.sample_rate_hz)
-        return Cut(samples, tuple(self._frames), *self._size_px, video)
+        return Cut(samples, frames, *self._size_px, video)
 
     def close(self) -> None:
         """Let go of what is unfinished."""

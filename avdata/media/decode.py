@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SEEK_GAP_S = 10  # nearer windows are reached by decoding on; a key frame every 5 s is common
 PREROLLS_S = (1, 30)  # how far before a window to look for a key frame; then from the beginning
 HEAD_PACKETS = 2000  # where no key frame comes so soon after a jump, it went to a wrong place
-PAST_END_S = 5  # how far one stream may run past the last window before the other is given up
+PAST_END_S = 15  # how far one stream may run past the last window before the other is given up
 ABSURD_S = 60  # packets that claim to lie so far after the end of the source are ignored
 CUT_OFF_S = 0.5  # a file that ends so much earlier than it states was cut off
 DEADLINE_S, DEADLINE_PER_S = 120.0, 30.0  # slower than 30 times real time: something hangs
@@ -130,7 +130,7 @@ class _Source:
         return PictureTrack(self.video, self.settings.decoder_threads, wanted_ticks)
 
     def packets(self, start_s: Fraction, end_s: Fraction) -> Iterator[tuple[Packet[Any], Fraction]]:
-        """Give what must be read from `start_s` to `end_s`: packets with their times, in file order."""
+        """Give packets and their times, in file order, enough for `start_s` to `end_s`."""
         for packet in self._from(start_s):
             if packet.size == 0 or packet.time_base is None:
                 continue
@@ -157,7 +157,9 @@ class _Source:
             packets = iter(self._container.demux(self._streams))
             head = self._head(packets)
             first_s = {p.stream_index: self._time_s(p, start_s) for p in reversed(head)}
-            if len(first_s) == len(self._streams) and max(first_s.values()) <= start_s:
+            late = [s for s in self._streams if first_s.get(s.index, math.inf) > start_s]
+            # Without a picture before the window, begin anew; sound may simply have a gap.
+            if not late or (preroll_s == PREROLLS_S[-1] and self._streams[0] not in late):
                 return chain(head, packets)
         self._seek(Fraction(0))
         return iter(self._container.demux(self._streams))

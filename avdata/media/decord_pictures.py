@@ -1,7 +1,7 @@
 """Pictures by decord, for those who prefer it; what it cannot read is left to PyAV.
 
 decord numbers pictures and knows their times only in single precision, so the exact times come
-from the packets. It turns pictures upright by itself.
+from the packets. It turns pictures upright by itself, and paints over most damage unsaid.
 """
 
 from __future__ import annotations
@@ -50,24 +50,31 @@ class DecordFile:
                         spans[packet.pts] = packet.duration or 0
             except av.FFmpegError:
                 return None
-        ticks = sorted(spans)
         try:
             import decord
-
+        except ImportError:
+            return None
+        ticks = sorted(spans)
+        try:
             reader = decord.VideoReader(
                 str(path.absolute()), ctx=decord.cpu(0), num_threads=threads
             )
             if not ticks or len(reader) != len(ticks):
                 return None
-        except (ImportError, RuntimeError):  # DECORDError is a RuntimeError
+        except decord.DECORDError:
             return None
         return cls(reader, ticks, ticks[-1] + spans[ticks[-1]])
 
-    def picture(self, index: int) -> Picture:
-        """Return the picture of that number in presentation order."""
+    def picture(self, index: int) -> tuple[Picture, str]:
+        """Return the picture of that number in presentation order, and what is damaged if it is."""
+        import decord
+
         until = self.ticks[index + 1] if index + 1 < len(self.ticks) else self.end_tick
-        frame = av.VideoFrame.from_ndarray(self.reader[index].asnumpy(), "rgb24")
-        return Picture(self.ticks[index], until, frame)
+        try:
+            frame = av.VideoFrame.from_ndarray(self.reader[index].asnumpy(), "rgb24")
+        except decord.DECORDError as error:
+            return Picture(self.ticks[index], until, None), str(error)
+        return Picture(self.ticks[index], until, frame), ""
 
 
 class DecordTrack:
@@ -84,18 +91,14 @@ class DecordTrack:
         while self._wanted and packet.pts is not None:
             if self._file.ticks[self._wanted[-1]] > packet.pts:
                 return
-            yield self._picture(self._wanted.pop())
+            yield self._next()
 
     def finish(self) -> Iterator[Picture]:
         """Give the wanted pictures that are left."""
         while self._wanted:
-            yield self._picture(self._wanted.pop())
+            yield self._next()
 
-    def _picture(self, index: int) -> Picture:
-        try:
-            return self._file.picture(index)
-        except RuntimeError as error:
-            self.damage = str(error)
-            ticks = self._file.ticks
-            until = ticks[index + 1] if index + 1 < len(ticks) else self._file.end_tick
-            return Picture(ticks[index], until, None)
+    def _next(self) -> Picture:
+        picture, damage = self._file.picture(self._wanted.pop())
+        self.damage = damage or self.damage
+        return picture

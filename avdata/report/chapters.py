@@ -17,7 +17,7 @@ from avdata.report.gallery import class_name
 from avdata.report.steps import StepFacts
 
 TOP = 16
-MAX_CHARTS = 12
+MAX_CHARTS = 14
 UNITS = {
     "lufs": "LUFS",
     "dbfs": "dBFS",
@@ -46,7 +46,8 @@ def measured(facts: Facts) -> list[charts.Histogram]:
     found.append(charts.histogram("Where the best pick lies", "share of clip", picks, (0, 1), 20))
     for name in sorted(facts.measures, key=lambda n: (n != "loudness_lufs", n)):
         title, unit = measure_title(name)
-        found.append(charts.histogram(title, unit, facts.measures[name]))
+        bounds = (0.0, 1.0) if name.endswith("_share") else None
+        found.append(charts.histogram(title, unit, facts.measures[name], bounds))
     return [h for h in found if h][:MAX_CHARTS]
 
 

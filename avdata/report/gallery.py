@@ -177,9 +177,8 @@ def encode_player(samples: NDArray[np.int16], rate_hz: int, budget_bytes: int) -
 
 
 def envelope_path(samples: NDArray[np.int16]) -> str:
-    """Return the waveform's outline as an SVG path; positive is up, the peak reaches 1."""
+    """Return the waveform's outline as an SVG path; positive is up."""
     pairs = pictures.envelope(samples, ENVELOPE_COLUMNS)
-    pairs = pairs / max(float(np.abs(pairs).max()), 1e-3)
     columns = np.arange(ENVELOPE_COLUMNS) + 0.5
     points = [*zip(columns, -pairs[:, 1], strict=True), *zip(columns, -pairs[:, 0], strict=True)]
     outline = points[:ENVELOPE_COLUMNS] + points[ENVELOPE_COLUMNS:][::-1]

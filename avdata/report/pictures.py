@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WINDOW_S = 0.032
 RANGE_DB = 75.0
+QUIET_DB = -30.0  # of a full-scale sine; what stays below is drawn dark, not stretched
+QUIET_PEAK = 0.05  # likewise for the waveform
 N_BANDS = 128
 
 # Lightness rises evenly from black over violet and orange to pale yellow (as in magma).
@@ -52,6 +54,7 @@ def mel_spectrogram_db(
 ) -> NDArray[np.float64]:
     """Return a mel spectrogram [N_BANDS, width] in dB below its peak, from -RANGE_DB to 0.
 
+    The reference is the peak, or QUIET_DB if that is louder, so that near silence looks like it.
     Row 0 is the lowest band; the bands are spaced evenly in mel from 0 Hz to half the rate.
     """
     n_fft = max(16, round(WINDOW_S * sample_rate_hz))
@@ -61,8 +64,8 @@ def mel_spectrogram_db(
     power = np.abs(np.fft.rfft(spans * np.hanning(n_fft))) ** 2
     bands = mel_filters(n_fft, sample_rate_hz) @ power.T
     decibel = 10 * np.log10(np.maximum(bands, 1e-10))
-    # A sound without any energy stays dark instead of being stretched to full brightness.
-    peak = max(float(decibel.max()), -40.0)
+    decibel -= 20 * np.log10(n_fft / 4)  # a full-scale sine under a Hann window is 0 dB
+    peak = max(float(decibel.max()), QUIET_DB)
     return np.asarray(np.clip(decibel - peak, -RANGE_DB, 0.0), np.float64)
 
 
@@ -88,11 +91,15 @@ def spectrogram_image(
 
 
 def envelope(samples: NDArray[np.int16], columns: int) -> NDArray[np.float64]:
-    """Return the lowest and highest value per column, [columns, 2] in [-1, 1]."""
+    """Return the lowest and highest value per column, [columns, 2], the peak scaled to 1.
+
+    A sound that never reaches QUIET_PEAK is scaled by that instead, so that it stays flat.
+    """
     edges = np.linspace(0, len(samples), columns + 1).astype(int)
     spans = [samples[a : max(b, a + 1)] for a, b in pairwise(edges.tolist())]
     pairs = [(int(s.min()), int(s.max())) if len(s) else (0, 0) for s in spans]
-    return np.asarray(pairs, np.float64) / 32768
+    values = np.asarray(pairs, np.float64) / 32768
+    return np.asarray(values / max(float(np.abs(values).max()), QUIET_PEAK), np.float64)
 
 
 def heat_overlay(

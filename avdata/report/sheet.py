@@ -87,7 +87,6 @@ def _subtitle(clip: Clip) -> str:
 
 def _draw_wave(draw: ImageDraw, samples: NDArray[np.int16], top: int, width: int) -> None:
     pairs = pictures.envelope(samples, width)
-    pairs = pairs / max(float(np.abs(pairs).max()), 1e-3)
     middle, reach = top + WAVE_PX / 2, WAVE_PX / 2 - 2
     for column, (low, high) in enumerate(pairs.tolist()):
         x = MARGIN_PX + column

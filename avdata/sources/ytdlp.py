@@ -16,6 +16,7 @@ from typing import Any
 import yt_dlp
 from yt_dlp.downloader import FFmpegFD, get_suitable_downloader
 from yt_dlp.globals import all_plugins_loaded
+from yt_dlp.postprocessor import FFmpegPostProcessor
 
 from avdata.config import FetchSettings
 from avdata.errors import AvdataError, ClipError, Reason
@@ -84,6 +85,8 @@ def _attempt(
         span_s = tuple(t / 1000 for t in section_ms)
         parameters["download_ranges"] = yt_dlp.utils.download_range_func(None, [span_s])
         parameters["force_keyframes_at_cuts"] = True
+        # Whether sections are possible is asked of this variable, not of ffmpeg_location.
+        FFmpegPostProcessor._ffmpeg_location.set(ffmpeg_binary())
     with yt_dlp.YoutubeDL(parameters) as downloader:
         bounds = _Bounds(downloader, limits)
         try:

@@ -117,7 +117,7 @@ class TrimStep:
 
     def _results(self, jobs: Sequence[_Job], part: PartContext) -> Iterator[_Result]:
         """Cut several sources at once, but give the results source by source, in order."""
-        threads = min(self.settings.threads or os.cpu_count() or 1, len(jobs))
+        threads = min(self.settings.threads or len(os.sched_getaffinity(0)), len(jobs))
         if threads <= 1:
             for job in jobs:
                 yield from self._cut(job, part)

@@ -22,8 +22,9 @@ import pytest
 from avdata import audio
 from avdata.clip import Status
 from avdata.errors import Reason
-from avdata.report import Section, write_report
+from avdata.report import Section, pictures, write_report
 from avdata.report.advice import ADVICE
+from avdata.report.tally import Tally, nice_edges
 from avdata.store import Store
 from avdata.tables import to_arrow, write_clips
 from tests.report_factory import LABELS, FakeRun, make_run, manifest, synthetic_media
@@ -274,6 +275,38 @@ def test_tables_of_another_run_are_noticed(run: FakeRun, tmp_path: Path) -> None
     page = Page(write_report(str(tmp_path / "run"), gallery=2))
     assert "10 of 14 clips ready so far" in page.text
     assert "shards" not in page.ids
+
+
+def test_spectrogram_shows_a_tone_at_its_frequency_and_silence_dark() -> None:
+    t = np.arange(32_000) / 16_000
+    tone = (8000 * np.sin(2 * np.pi * 2000 * t)).astype(np.int16)
+    decibel = pictures.mel_spectrogram_db(tone, 16_000, 50)
+    # 2000 Hz is 1521 mel, half the rate is 2840 mel (O'Shaughnessy), over 128 bands
+    assert abs(int(decibel[:, 25].argmax()) - 1521 / 2840 * 128) <= 1.5
+    noise = np.random.default_rng(0).standard_normal(32_000)
+    loud = pictures.mel_spectrogram_db((3000 * noise).astype(np.int16), 16_000, 50)
+    faint = pictures.mel_spectrogram_db((12 * noise).astype(np.int16), 16_000, 50)
+    assert faint.mean() < loud.mean() - 20
+    assert np.abs(pictures.envelope((3000 * noise).astype(np.int16), 40)).max() == 1.0
+    assert np.abs(pictures.envelope((12 * noise).astype(np.int16), 40)).max() < 0.05
+    lightness = pictures.colormap().astype(float) @ (0.299, 0.587, 0.114)
+    assert (np.diff(lightness) >= -0.5).all()
+    assert lightness[-1] - lightness[0] > 200
+
+
+def test_tally_gives_exact_counts_and_close_quantiles() -> None:
+    values = np.random.default_rng(1).normal(-25, 6, 20_000)
+    tally = Tally()
+    for part in np.split(values, 10):
+        tally.add(part)
+    tally.add([np.nan, np.inf])
+    assert tally.count == 20_000
+    assert tally.mean == pytest.approx(values.mean())
+    for share in (0.05, 0.5, 0.95):
+        assert tally.quantile(share) == pytest.approx(np.quantile(values, share), rel=0.01)
+    edges = nice_edges(-60, 0)
+    assert sum(tally.histogram(edges)) == int(((values > -60) & (values < 0)).sum())
+    assert len(tally.counts) < 2000
 
 
 @pytest.fixture

@@ -139,6 +139,27 @@ def test_bytes_do_not_depend_on_how_the_clips_were_spread(tmp_path: Path) -> Non
     assert tars == {name: sha for name, sha in contents(many).items() if name != "dataset.json"}
 
 
+def test_a_remote_run_gives_the_same_bytes(store: Store) -> None:
+    import fsspec
+
+    tables = [write_table(store, "a", [Made(n) for n in range(7)])]
+    settings = ShardSettings(max_clips=3, splits={"train": 1.0})
+    memory = fsspec.filesystem("memory")
+    memory.put(store.full("work"), "/shard-test/work", recursive=True)
+    try:
+        pack(Store("memory://shard-test"), tables, settings)
+        assert verify("memory://shard-test", deep=True) == []
+        remote = {
+            name.rsplit("/", 1)[-1]: hashlib.sha256(memory.cat_file(name)).hexdigest()
+            for name in memory.ls("/shard-test/shards", detail=False)
+            if memory.isfile(name)
+        }
+    finally:
+        memory.rm("/shard-test", recursive=True)
+    pack(store, tables, settings)
+    assert remote == contents(store)
+
+
 def test_another_seed_gives_another_order(store: Store) -> None:
     table = write_table(store, "a", [Made(n) for n in range(20)])
     settings = ShardSettings(splits={"train": 1.0})

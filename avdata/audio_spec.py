@@ -10,8 +10,8 @@ import json
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Literal
 
-from avdata.config import build, to_tree
 from avdata.errors import SettingsError
+from avdata.strict import build, to_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,8 @@ Shown = Annotated[int, typer.Option("--show", help="How many bad rows are printe
 @app.command("list")
 def list_datasets() -> None:
     """List the datasets that `get` and `import` know, and the importers."""
-    from avdata.datasets import dataset_names, load_dataset
-    from avdata.importers import IMPORTERS
+    from avdata.manifest.datasets import dataset_names, load_dataset
+    from avdata.manifest.importers import IMPORTERS
 
     for name in dataset_names():
         dataset = load_dataset(name)
@@ -58,7 +58,7 @@ def get(
     """Download a dataset's official list from its home and turn it into a manifest."""
     import tempfile
 
-    from avdata.datasets import get_dataset, load_dataset
+    from avdata.manifest.datasets import get_dataset, load_dataset
 
     dataset = load_dataset(name)
     target = out or f"{dataset.dataset}.csv"
@@ -82,8 +82,8 @@ def import_(
     show: Shown = 10,
 ) -> None:
     """Turn a dataset's own files into a manifest."""
-    from avdata.datasets import Dataset, dataset_names, import_dataset, load_dataset
-    from avdata.importers import IMPORTERS
+    from avdata.manifest.datasets import Dataset, dataset_names, import_dataset, load_dataset
+    from avdata.manifest.importers import IMPORTERS
 
     if name in IMPORTERS and name not in dataset_names():
         dataset = Dataset(importer=name, dataset="" if name == "folder" else name)

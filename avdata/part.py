@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from avdata.clip import Clip, Status
-from avdata.config import StepsSettings, digest
+from avdata.config import StepsSettings
 from avdata.errors import RETRYABLE
 from avdata.plan import part_path
 from avdata.steps import make_step
 from avdata.steps.base import PartContext, Step
 from avdata.store import Store, explained, sha256_file
+from avdata.strict import digest
 from avdata.tables import read_clips, write_clips
 
 RETRYABLE_CODES = frozenset(map(str, RETRYABLE))

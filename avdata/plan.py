@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from avdata.clip import Clip, Status
-from avdata.config import digest
 from avdata.errors import ManifestError
 from avdata.seeding import keyed_hash
 from avdata.steps.base import by_source
 from avdata.store import Store, is_remote, join, sha256_file
+from avdata.strict import digest
 from avdata.tables import write_clips
 
 PLAN_PATH = "plan.json"

@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from avdata import __version__
-from avdata.config import Pipeline, to_tree
+from avdata.config import Pipeline
 from avdata.errors import RunError, SettingsError
 from avdata.executors import Crash, Executor
 from avdata.part import PartJob, PartResult, StepResult, fingerprints, run_part
 from avdata.plan import Plan, make_plan
 from avdata.steps import PART_STEPS
 from avdata.store import Store
+from avdata.strict import to_tree
 from avdata.tables import concatenate
 
 if TYPE_CHECKING:

@@ -1,14 +1,8 @@
-"""Probes and trims randomly damaged copies of a video: `python -m tests.fuzz_trim VIDEO SEED N DECODER`.
-
-Prints one JSON line per copy: how it was damaged, how long it took, and the status and reason of
-each row (a file that cannot be probed counts as one failed row). Runs in a process of its own, so
-that a crash in a decoder shows as an exit code.
-"""
+"""Probes and trims randomly damaged copies of a video; meant to run in a process of its own."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,7 +30,12 @@ def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
     return bytes(broken)
 
 
-def main(video: Path, seed: int, count: int, decoder: str) -> None:
+def fuzz(video: Path, seed: int, count: int, decoder: str, report: Path) -> None:
+    """Append one JSON line per damaged copy to `report`.
+
+    It tells how the copy was damaged, how long it took, and the status and reason of each row; a
+    file that cannot be probed counts as one failed row.
+    """
     whole, rng = video.read_bytes(), np.random.default_rng(seed)
     for number in range(count):
         kind, begin = KINDS[number % len(KINDS)], time.monotonic()
@@ -60,8 +59,5 @@ def main(video: Path, seed: int, count: int, decoder: str) -> None:
                         out.sound(row)
                         out.codes(row)
         seconds = round(time.monotonic() - begin, 2)
-        print(json.dumps({"kind": kind, "seconds": seconds, "rows": rows}), flush=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+        with report.open("a") as lines:
+            lines.write(json.dumps({"kind": kind, "seconds": seconds, "rows": rows}) + "\n")

@@ -22,7 +22,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from avdata.audio_spec import AudioSpec
-from avdata.config import to_tree
+from avdata.strict import to_tree
 
 IMAGE_PX = 64
 GRID = 4

@@ -16,9 +16,9 @@ import numpy as np
 
 from avdata import frames, spectrograms
 from avdata.audio_spec import AudioSpec
-from avdata.config import build, setting
 from avdata.errors import SettingsError
 from avdata.scorers.base import ScoredClip, Scores, read_setting
+from avdata.strict import build, setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from avdata.clip import Clip, Source, Status
-from avdata.config import FetchSettings, digest
+from avdata.config import FetchSettings
 from avdata.errors import RETRYABLE, ClipError, Reason, SettingsError
 from avdata.media import probe
 from avdata.sources import Fetched, canonical_url, is_playlist, is_web, local, media_suffix
 from avdata.sources.limits import Limits, RateLimiter
 from avdata.steps.base import PartContext, by_source
 from avdata.store import Store, sha256_file
+from avdata.strict import digest
 
 if TYPE_CHECKING:
     from avdata.sources.http import HttpSource

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from avdata import measures
 from avdata.clip import Clip, Selection, Status
-from avdata.config import Range, SelectSettings, to_tree
+from avdata.config import Range, SelectSettings
 from avdata.errors import ClipError, Reason, SettingsError
 from avdata.scorers import MEASURED_BY, make_scorer
 from avdata.steps.base import PartContext, guarded
+from avdata.strict import to_tree
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avdata.clip import Clip
-from avdata.config import ShardSettings, to_tree
+from avdata.config import ShardSettings
 from avdata.shards import (
     DATASET_NAME,
     FOLDER,
@@ -30,6 +30,7 @@ from avdata.steps.shard_plan import PLAN_PATH, plan_shards
 from avdata.steps.shard_rows import DUPLICATES_PATH, PLAN_FOLDER, ShardPlan
 from avdata.steps.shard_sample import Sample, make_sample
 from avdata.store import Store, sha256_file
+from avdata.strict import to_tree
 from avdata.tables import iter_batches
 
 __all__ = ["DUPLICATES_PATH", "ShardPlan", "ShardStats", "finish_shards", "plan_shards"]

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from avdata import audio
 from avdata.clip import KEY_PATTERN, Clip, Frame, Media, Source, Status, child_key
-from avdata.config import TrimSettings, to_tree
+from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason
 from avdata.steps.base import PartContext
+from avdata.strict import to_tree
 from avdata.windows import Window, fit_window, plan_windows
 
 if TYPE_CHECKING:

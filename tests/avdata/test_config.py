@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from avdata.config import Pipeline, Range, build, digest, load_pipeline, to_tree
+from avdata.config import Pipeline, Range, load_pipeline
 from avdata.errors import SettingsError
+from avdata.strict import build, digest, to_tree
 
 
 def test_an_empty_file_section_takes_the_defaults(tmp_path: Path) -> None:

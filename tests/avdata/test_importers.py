@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 
 from avdata.cli_manifest import app
 from avdata.clip import Clip, Status
-from avdata.config import build
-from avdata.datasets import Dataset, ListFile, dataset_names, download, load_dataset
 from avdata.errors import ManifestError, Reason, SettingsError
-from avdata.importers import IMPORTERS, import_clips
 from avdata.manifest import iter_manifest
+from avdata.manifest.datasets import Dataset, ListFile, dataset_names, download, load_dataset
+from avdata.manifest.importers import IMPORTERS, import_clips
+from avdata.strict import build
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
 ID = "---g-f_I2yQ"
@@ -382,7 +382,7 @@ def test_every_description_is_complete(path: Path) -> None:
     assert dataset.files or dataset.note
     import importlib
 
-    module = importlib.import_module(f"avdata.importers.{dataset.importer}")
+    module = importlib.import_module(f"avdata.manifest.importers.{dataset.importer}")
     build(module.Options, {**dataset.options, **dataset.option_files}, str(path))
 
 

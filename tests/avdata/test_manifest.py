@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from avdata.cli_manifest import app
 from avdata.clip import KEY_PATTERN, MANIFEST_COLUMNS, Clip, Media, Member, Status
 from avdata.errors import ManifestError, Reason
-from avdata.keys import KeySet, default_key, default_source_id, safe_key
 from avdata.manifest import iter_manifest, write_manifest
+from avdata.manifest.keys import KeySet, default_key, default_source_id, safe_key
 from avdata.tables import write_clips
 
 YOUTUBE = "https://www.youtube.com/watch?v=---g-f_I2yQ"

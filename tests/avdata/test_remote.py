@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from avdata.config import Pipeline, build
+from avdata.config import Pipeline
 from avdata.executors import executor
 from avdata.progress import Progress
 from avdata.run import run
 from avdata.store import Store
+from avdata.strict import build
 from tests.media_factory import make_video, noise_track
 
 STEPS = {

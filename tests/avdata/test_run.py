@@ -19,12 +19,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from avdata.config import Pipeline, build
+from avdata.config import Pipeline
 from avdata.errors import RunError
 from avdata.executors import executor
 from avdata.progress import Progress
 from avdata.run import run
 from avdata.store import Store, sha256_file
+from avdata.strict import build
 from avdata.tables import iter_clips
 from tests.http_server import HttpServer, Reply
 from tests.media_factory import make_video, noise_track
@@ -314,7 +315,7 @@ def test_kill_at_any_moment_and_run_again(done: Path, settings_file: Path, tmp_p
     assert killed >= 5
     assert start(settings_file, output).wait() == 0
     assert shard_bytes(output) == shard_bytes(done)
-    leftovers = [p for p in output.rglob(".tmp-*")]
+    leftovers = list(output.rglob(".tmp-*"))
     assert leftovers == []
 
 

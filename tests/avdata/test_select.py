@@ -12,9 +12,10 @@ import pytest
 
 from avdata import measures
 from avdata.clip import Clip, Status
-from avdata.config import Pipeline, Range, SelectSettings, build
+from avdata.config import Pipeline, Range, SelectSettings
 from avdata.errors import SettingsError
 from avdata.steps.select import SelectStep, pick
+from avdata.strict import build
 from avdata.tables import read_clips, write_clips
 from tests.clip_factory import ClipFactory
 from tests.localizer_factory import GRID, export_localizer

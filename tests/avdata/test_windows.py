@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avdata.clip import Clip
-from avdata.config import TrimSettings, build
+from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason, SettingsError
+from avdata.strict import build
 from avdata.windows import Window, fit_window, frame_times_s, plan_windows, spread
 
 

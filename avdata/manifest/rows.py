@@ -13,7 +13,7 @@ from typing import Any
 
 from avdata.clip import KEY_PATTERN, MANIFEST_COLUMNS, Clip, one_line
 from avdata.errors import ClipError, Reason
-from avdata.keys import KeySet, default_key, default_source_id, safe_key
+from avdata.manifest.keys import KeySet, default_key, default_source_id, safe_key
 
 Row = tuple["int | str", "dict[str, Any] | ClipError"]
 """A row's number (or place, such as `list.csv:17`), and its values or why it cannot be read."""

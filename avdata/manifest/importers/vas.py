@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avdata.config import setting
 from avdata.errors import ClipError
-from avdata.importers.base import lines, media_path, split_of_file
-from avdata.rows import Row
+from avdata.manifest.importers.base import lines, media_path, split_of_file
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

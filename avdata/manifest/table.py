@@ -18,10 +18,10 @@ from typing import IO, cast
 
 from avdata.clip import MANIFEST_COLUMNS, Clip, Status, clip_schema, one_line
 from avdata.errors import ManifestError
-from avdata.keys import KeySet
-from avdata.rows import KNOWN_COLUMNS, MAX_CELL_CHARS, Row, clips_from
+from avdata.manifest.keys import KeySet
+from avdata.manifest.rows import KNOWN_COLUMNS, MAX_CELL_CHARS, Row, clips_from
+from avdata.manifest.text_rows import Lines, check_columns, csv_rows, jsonl_rows
 from avdata.store import Store, is_remote
-from avdata.text_rows import Lines, check_columns, csv_rows, jsonl_rows
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avdata.config import setting
 from avdata.errors import ClipError, ManifestError
-from avdata.importers.base import lines
-from avdata.keys import youtube_url
-from avdata.rows import Row
+from avdata.manifest.importers.base import lines
+from avdata.manifest.keys import youtube_url
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 FLAGS = ("Snow", "Forest", "Rain")
 

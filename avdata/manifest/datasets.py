@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from avdata.clip import Clip
-from avdata.config import build, setting
 from avdata.errors import ManifestError
-from avdata.importers import IMPORTERS, import_clips
+from avdata.manifest.importers import IMPORTERS, import_clips
+from avdata.strict import build, setting
 
 MAX_LIST_BYTES = 2**30
 CHUNK_BYTES = 2**18
 FOLDERS = (
     Path("manifests"),
-    Path(__file__).resolve().parents[1] / "manifests",  # a checkout
+    Path(__file__).resolve().parents[2] / "manifests",  # a checkout
     Path(sys.prefix) / "share" / "avdata" / "manifests",  # an installed wheel
 )
 
@@ -52,7 +52,7 @@ class Dataset:
     citation: str = setting("", "The paper to cite.")
     licence: str = setting("", "Licence of the list; the videos belong to their owners.")
     attribution: str = setting("", "Whom to name when using it.")
-    importer: str = setting("", "A name from avdata.importers.")
+    importer: str = setting("", "A name from avdata.manifest.importers.")
     dataset: str = setting("", "Value of the dataset column; empty: the name of the file.")
     options: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Options of the importer."}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from avdata.config import setting
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.importers.base import split_name
-from avdata.keys import slug
-from avdata.rows import Row
+from avdata.manifest.importers.base import split_name
+from avdata.manifest.keys import slug
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 EXTENSIONS = "mp4 m4v mov mkv webm avi mpg mpeg mts m2ts ts flv ogv 3gp wmv"
 

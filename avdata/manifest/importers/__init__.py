@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from avdata.clip import Clip
-from avdata.config import build
 from avdata.errors import ClipError, ManifestError
-from avdata.keys import KeySet
-from avdata.rows import Row, clips_from
+from avdata.manifest.keys import KeySet
+from avdata.manifest.rows import Row, clips_from
+from avdata.strict import build
 
 IMPORTERS: Mapping[str, str] = {
     "vggsound": "VGGSound lists: vggsound.csv, id_start.mp4,label or id_startms_endms",
@@ -44,7 +44,7 @@ def import_clips(
     """
     if importer not in IMPORTERS:
         raise ManifestError(f"no importer {importer!r}; there are: {', '.join(IMPORTERS)}")
-    module = importlib.import_module(f"avdata.importers.{importer}")
+    module = importlib.import_module(f"avdata.manifest.importers.{importer}")
     settings = build(module.Options, options, f"options of the importer {importer}")
     for file in files:
         if not file.exists():

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from avdata.config import setting
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.importers.base import lines, media_path, read_json, split_of_file
-from avdata.rows import Row
+from avdata.manifest.importers.base import lines, media_path, read_json, split_of_file
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 MAX_RECORD_BYTES = 4 * 2**20
 _VIDEO = re.compile(r"[0-9]{4}(?:-[0-9]{2}){5}(?:-[0-9]+)?")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from avdata.config import setting
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.importers.base import cells, names_in, split_name, split_of_file
-from avdata.keys import youtube_url
-from avdata.rows import Row
+from avdata.manifest.importers.base import cells, names_in, split_name, split_of_file
+from avdata.manifest.keys import youtube_url
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 _NAME = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]+)(?:_([0-9]+))?(?:\.mp4)?")
 _HEADERS = {"id", "name", "file", "video", "youtube_id", "ytid"}

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avdata.config import setting
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.importers.base import read_json
-from avdata.keys import safe_key, youtube_url
-from avdata.rows import Row
+from avdata.manifest.importers.base import read_json
+from avdata.manifest.keys import safe_key, youtube_url
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

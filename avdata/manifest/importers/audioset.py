@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avdata.config import setting
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.importers.base import cells, names_in, read_json, split_of_file
-from avdata.keys import youtube_url
-from avdata.rows import Row
+from avdata.manifest.importers.base import cells, names_in, read_json, split_of_file
+from avdata.manifest.keys import youtube_url
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.text_rows import Lines
+from avdata.manifest.text_rows import Lines
 
 _SPLITS = {
     "train": "train",

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from avdata.clip import one_line
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.rows import Row
+from avdata.manifest.rows import Row
 
 MAX_LINE_BYTES = 2**20
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avdata.config import setting
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.importers.base import read_json
-from avdata.importers.vggsound import parse_name, row
-from avdata.rows import Row
+from avdata.manifest.importers.base import read_json
+from avdata.manifest.importers.vggsound import parse_name, row
+from avdata.manifest.rows import Row
+from avdata.strict import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,153 @@
+"""Strict settings: frozen dataclasses built from YAML, with `key.sub=value` overrides.
+
+Unknown keys and wrong types are errors that name the key, the value seen and what would be right.
+Each field carries its own help text, from which docs/pipeline.md is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from avdata.errors import SettingsError
+
+T = TypeVar("T")
+
+
+def setting(default: Any, help: str) -> Any:
+    """Declare a settings field with its help text; mutable defaults are copied."""
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+def section(cls: type[T], help: str) -> Any:
+    """Declare a field that is itself a settings class."""
+    return field(default_factory=cls, metadata={"help": help})
+
+
+def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file of settings and apply `key.sub=value` overrides.
+
+    Raises SettingsError for what cannot be read, bad YAML and a top level that is no mapping.
+    """
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the pipeline file {path}: {error}") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path} must be a mapping of settings, got {type(tree).__name__}")
+    return override(tree, overrides)
+
+
+def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `key.sub=value` overrides (values are YAML) to a tree of settings and return it."""
+    for text in overrides:
+        _set(tree, text)
+    return tree
+
+
+def _set(tree: dict[str, Any], text: str) -> None:
+    import yaml
+
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise SettingsError(f"--set takes key=value, got {text!r}")
+    *parents, last = path.split(".")
+    node: Any = tree
+    for name in parents:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise SettingsError(f"--set {path}: {name} is a value, not a section")
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {path}: {value!r} is not valid YAML: {error}") from None
+
+
+def build(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
+    """Build a settings class from a plain mapping; strict about keys and types."""
+    return typing.cast(T, _coerce(tree, cls, where))
+
+
+def _coerce(value: Any, kind: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _coerce(value, next(a for a in arguments if a is not type(None)), where)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
+            raise _wrong(where, value, "one of " + ", ".join(map(repr, arguments)))
+        return value
+    if origin is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise _wrong(where, value, "a list")
+        return tuple(_coerce(v, arguments[0], f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise _wrong(where, value, "a mapping")
+        return {str(k): _coerce(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        raise _wrong(where, value, names[kind])
+    return value
+
+
+def _build_dataclass(cls: Any, tree: Any, where: str) -> Any:
+    if tree is None:
+        tree = {}  # an empty YAML section
+    if not isinstance(tree, Mapping):
+        raise _wrong(where, tree, f"a section with {', '.join(f.name for f in fields(cls))}")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in fields(cls)]
+    for name in tree:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise SettingsError(f"{where}: unknown key {name!r}; {hint}")
+    values = {name: _coerce(value, hints[name], f"{where}: {name}") for name, value in tree.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:  # a class's own __post_init__ check
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def _wrong(where: str, value: Any, wanted: str) -> SettingsError:
+    return SettingsError(f"{where} must be {wanted}, got {value!r}")
+
+
+def to_tree(settings: Any) -> Any:
+    """Return settings as plain values, ready for YAML or JSON."""
+    if is_dataclass(settings) and not isinstance(settings, type):
+        return {f.name: to_tree(getattr(settings, f.name)) for f in fields(settings)}
+    if isinstance(settings, Mapping):
+        return {k: to_tree(v) for k, v in settings.items()}
+    if isinstance(settings, tuple | list):
+        return [to_tree(v) for v in settings]
+    return settings
+
+
+def digest(*values: Any) -> str:
+    """Return a short digest (16 hex digits) of plain values: the name of what they lead to."""
+    text = json.dumps([to_tree(v) for v in values], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

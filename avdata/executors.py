@@ -36,6 +36,8 @@ class Crash:
 class Executor(Protocol):
     """Runs jobs somewhere; outcomes come in any order."""
 
+    threads_per_job: int  # 0: a job may use every core
+
     def map(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R | Crash]:
         """Yield `function(job)` or a `Crash` for every job."""
         ...
@@ -43,6 +45,8 @@ class Executor(Protocol):
 
 class InlineExecutor:
     """Runs jobs one after the other in this process."""
+
+    threads_per_job = 0
 
     def map(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R | Crash]:
         for job in jobs:
@@ -61,6 +65,8 @@ class DaskExecutor:
     grow with the run. Jobs of lost workers are rescheduled by Dask; jobs that lose several
     workers in a row become crashes.
     """
+
+    threads_per_job = 1
 
     def __init__(self, client: Client) -> None:
         self.client = client

@@ -12,11 +12,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from avdata import __version__
-from avdata.config import Pipeline
+from avdata.config import Pipeline, StepsSettings
 from avdata.errors import RunError, SettingsError
 from avdata.executors import Crash, Executor
 from avdata.part import PartJob, PartResult, StepResult, fingerprints, run_part
@@ -100,8 +100,9 @@ def _run_locked(
     steps = _steps_between(plan.reached, last_step)
     part_steps = tuple(step for step in steps if step in PART_STEPS)
     prints = fingerprints(pipeline.steps, part_steps)
+    settings = _with_threads(pipeline.steps, executor.threads_per_job)
     jobs = (
-        PartJob(store.root, name, pipeline.steps, part_steps, prints, pipeline.seed, retry_failed)
+        PartJob(store.root, name, settings, part_steps, prints, pipeline.seed, retry_failed)
         for name in plan.parts
     )
     tables: dict[str, dict[str, str]] = {step: {} for step in part_steps}
@@ -141,6 +142,12 @@ def _run_locked(
             "the others are complete and a rerun tries only the crashed ones"
         )
     return summary
+
+
+def _with_threads(settings: StepsSettings, threads: int) -> StepsSettings:
+    """Return the settings for a place that gives a job so many threads, where none are set."""
+    trim = settings.trim
+    return replace(settings, trim=replace(trim, threads=trim.threads or threads))
 
 
 def _steps_between(reached: str, last_step: str) -> tuple[str, ...]:

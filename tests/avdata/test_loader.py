@@ -39,7 +39,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def keys(batches: object) -> list[str]:
-    return [key for batch in batches for key in batch.keys]  # type: ignore[attr-defined]
+    return [key for batch in batches for key in batch.keys]
 
 
 ALL = sorted(made.key for made in MADE)
@@ -71,7 +71,7 @@ def test_ranks_share_every_sample_exactly_once(
                     batch_size=batch_size,
                     rank=rank,
                     world_size=world,
-                    uneven=uneven,  # type: ignore[arg-type]
+                    uneven=uneven,
                     drop_last=False,
                 )
             ]
@@ -176,7 +176,7 @@ def test_epochs_follow_each_other(shards: Path) -> None:
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_ranks_split_an_epoch(shards: Path, world: int, uneven: str) -> None:
     loaders = [
-        Loader(shards, batch_size=2, rank=rank, world_size=world, uneven=uneven)  # type: ignore[arg-type]
+        Loader(shards, batch_size=2, rank=rank, world_size=world, uneven=uneven)
         for rank in range(world)
     ]
     epochs = [list(loader) for loader in loaders]

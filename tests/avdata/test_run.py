@@ -337,6 +337,8 @@ def test_a_worker_killed_in_the_middle_costs_only_its_part(
         class Killing:
             """Passes outcomes on, and kills a worker process after the third."""
 
+            threads_per_job = 1
+
             def map(self, function: object, jobs: object) -> Iterator[object]:
                 for count, outcome in enumerate(where.map(function, jobs)):
                     if count == 2:

@@ -20,7 +20,7 @@ from avdata.config import Pipeline, StepsSettings
 from avdata.errors import RunError, SettingsError
 from avdata.executors import Crash, Executor
 from avdata.part import PartJob, PartResult, StepResult, fingerprints, run_part
-from avdata.plan import Plan, make_plan
+from avdata.plan import Plan, make_plan, part_path
 from avdata.steps import PART_STEPS
 from avdata.store import Store
 from avdata.strict import to_tree
@@ -82,8 +82,11 @@ def run(
         raise SettingsError("a run needs a manifest and an output folder")
     store = Store(pipeline.output)
     with store.lock():
-        store.clean()
-        return _run_locked(store, pipeline, executor, progress, last_step, retry_failed)
+        store.clean()  # what an earlier run left when it was killed
+        try:
+            return _run_locked(store, pipeline, executor, progress, last_step, retry_failed)
+        finally:
+            store.clean()  # what workers left that died on the way
 
 
 def _run_locked(
@@ -123,12 +126,9 @@ def _run_locked(
         concatenate(store, ordered, f"{step}.parquet")
     summary = _summary(pipeline, store, plan, totals.values(), crashes)
     if steps[-1] == "shard" and not crashes:
-        source = (
-            [tables["select"][name] for name in plan.parts]
-            if "select" in tables
-            else [pipeline.manifest]
-        )
-        summary["shards"] = _shard(store, pipeline, source, executor, progress)
+        selected = tables.get("select", {name: part_path(name) for name in plan.parts})
+        ordered = [selected[name] for name in plan.parts]
+        summary["shards"] = _shard(store, pipeline, ordered, executor, progress)
     summary["wall_seconds"] = round(time.monotonic() - started, 3)
     store.write_bytes(SUMMARY_PATH, json.dumps(summary, indent=1, ensure_ascii=False).encode())
     if pipeline.report and "shards" in summary:

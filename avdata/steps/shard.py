@@ -30,7 +30,7 @@ from avdata.steps.shard_plan import PLAN_PATH, plan_shards
 from avdata.steps.shard_rows import DUPLICATES_PATH, PLAN_FOLDER, ShardPlan
 from avdata.steps.shard_sample import Sample, make_sample
 from avdata.store import Store, sha256_file
-from avdata.strict import to_tree
+from avdata.strict import digest, to_tree
 from avdata.tables import iter_batches
 
 __all__ = ["DUPLICATES_PATH", "ShardPlan", "ShardStats", "finish_shards", "plan_shards"]
@@ -217,7 +217,7 @@ def finish_shards(
     tree = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "digest": planned["digest"],
+        "digest": digest(*(stat.sha256 for stat in done)),
         "seed": planned["seed"],
         "settings": to_tree(settings),
         **{name: next(iter(v)) if len(v) == 1 else None for name, v in uniform.items()},

@@ -199,23 +199,23 @@ def _cut(
     order = order[earlier[order] < 0]
     shard, position = np.full(len(clips), -1), np.full(len(clips), -1)
     position[order] = np.arange(order.size)
+    split_names, codes = np.unique(splits, return_inverse=True)
     names: list[tuple[str, str]] = []
-    split, number, count, size = "", 0, 0, 0
-    for row, row_split, row_bytes in zip(
-        order.tolist(), splits[order].tolist(), clips.tar_bytes[order].tolist(), strict=True
-    ):
+    split, number, count, size = -1, 0, 0, 0
+    # Over the arrays themselves: lists of a million objects would be most of the memory.
+    for row, code, row_bytes in zip(order, codes[order], clips.tar_bytes[order], strict=True):
         full = count >= settings.max_clips or size + row_bytes > settings.max_bytes
-        if row_split != split or (full and count):
-            number = number + 1 if row_split == split else 0
-            split, count, size = row_split, 0, 0
-            names.append((f"{split}-{number:06d}", split))
+        if code != split or (full and count):
+            number = number + 1 if code == split else 0
+            split, count, size = int(code), 0, 0
+            names.append((f"{split_names[code]}-{number:06d}", str(split_names[code])))
         shard[row] = len(names) - 1
-        count, size = count + 1, size + row_bytes
+        count, size = count + 1, size + int(row_bytes)
     return Layout(names, shard, position)
 
 
 def _forget_other_dataset(store: Store, digest: str) -> None:
     """Remove a dataset.json of other shards before they are touched: it means "complete"."""
-    path = f"{FOLDER}/{DATASET_NAME}"
-    if store.exists(path) and digest.encode() not in store.read_bytes(path):
-        store.delete(path)
+    old = json.loads(store.read_bytes(PLAN_PATH)) if store.exists(PLAN_PATH) else {}
+    if old.get("digest") != digest:
+        store.delete(f"{FOLDER}/{DATASET_NAME}")

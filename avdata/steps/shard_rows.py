@@ -156,8 +156,8 @@ def _top_classes(scores: pa.ListArray) -> pa.ListArray:
     n_classes = int(counts.max(initial=0))
     tagged = counts == n_classes if n_classes else np.zeros(len(counts), bool)
     values = pc.list_flatten(scores.filter(pa.array(tagged))).to_numpy()
-    matrix = values.reshape(-1, max(n_classes, 1))
-    best = np.argsort(-matrix, axis=1, kind="stable")[:, :TOP_CLASSES]
+    matrix = values.reshape(-1, max(n_classes, 1)).astype(np.float32, copy=False)
+    best = _best(matrix)
     offsets = np.concatenate([[0], np.cumsum(tagged * best.shape[1])]).astype(np.int32)
     pairs = pa.StructArray.from_arrays(
         [
@@ -167,6 +167,22 @@ def _top_classes(scores: pa.ListArray) -> pa.ListArray:
         ["index", "score"],
     )
     return pa.ListArray.from_arrays(pa.array(offsets), pairs)
+
+
+def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the indices of each row's best scores, best first, the lower index first if equal.
+
+    Scores are not negative, so their bits sort as they do; with the index in the low bits no two
+    are equal, and a partition, many times cheaper than a sort, has only one outcome.
+    """
+    place_bits = 10
+    last = (1 << place_bits) - 1
+    bits = scores.view(np.int32).astype(np.int64) << place_bits
+    keys = bits | (last - np.arange(scores.shape[1]))
+    count = min(TOP_CLASSES, scores.shape[1])
+    keys.partition(scores.shape[1] - count, axis=1)
+    top = np.sort(keys[:, -count:], axis=1)[:, ::-1]
+    return last - (top & last)
 
 
 def write_duplicates(

@@ -72,18 +72,18 @@ def assign_splits(
     then the hash of the source's name, keyed by the seed.
     """
     n_groups = int(groups.max()) + 1 if len(groups) else 0
-    texts = clips.official_splits.to_pylist()
-    known = {text: split_name(text) for text in dict.fromkeys(texts)}
-    width = max(map(len, [*known.values(), *shares]), default=1)
-    official = np.array([known[text] for text in texts], dtype=f"<U{max(width, 1)}")
+    listed_as = clips.official_splits.combine_chunks().dictionary_encode()
+    names = [split_name(text) for text in listed_as.dictionary.to_pylist()]
+    width = max(map(len, [*names, *shares]))
+    official = np.array(names, f"<U{width}")[listed_as.indices.to_numpy()]
     of_group = np.zeros(n_groups, official.dtype)
     listed = np.flatnonzero(official != "")
     # Written back to front, so that the first listed clip of a source has the last word.
     of_group[groups[listed[::-1]]] = official[listed[::-1]]
     torn = np.unique(groups[listed][of_group[groups[listed]] != official[listed]]).size
-    names = _group_names(clips, groups, n_groups)
+    source_names = _group_names(clips, groups, n_groups)
     for group in np.flatnonzero(of_group == "").tolist():
-        of_group[group] = split_at(shares, keyed_fraction(seed, "split", names[group]))
+        of_group[group] = split_at(shares, keyed_fraction(seed, "split", source_names[group]))
     splits = of_group[groups]
     splits[listed] = official[listed]
     return splits, int(torn)

@@ -1,0 +1,1 @@
+"""Training, generation and evaluation: one program per file, from the shards that avdata packs."""

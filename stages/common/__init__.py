@@ -1,0 +1,1 @@
+"""What every trainer stands on; README.md shows a whole trainer."""

@@ -1,0 +1,185 @@
+"""Batches as tensors on the device: endless, counted, resumable.
+
+Pictures and sound travel as integers and become floats on the device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avdata.loader import Batch, Loader
+from avdata.sampling import epoch_order, rank_batches
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+Given_co = TypeVar("Given_co", covariant=True)
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBatch:
+    """Some clips on the device."""
+
+    keys: list[str]
+    labels: list[list[str]]
+    image: Tensor  # [B, 3, H, W] float32, (x / 255 - mean) / std
+    audio: Tensor  # [B, samples] float32 in [-1, 1), mono
+    audio_samples: Tensor  # [B] int64, how many of the samples are not padding
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def to_tensors(batch: Batch, device: torch.device, mean: Triple, std: Triple) -> TensorBatch:
+    """Return the batch on `device`: image (x / 255 - mean) / std, sound x / 32768."""
+    image = _sent(batch.image, device).permute(0, 3, 1, 2).contiguous().float()
+    low = torch.tensor(mean, device=device).view(3, 1, 1) * 255
+    scale = torch.tensor(std, device=device).view(3, 1, 1) * 255
+    return TensorBatch(
+        keys=batch.keys,
+        labels=batch.labels,
+        image=image.sub_(low).div_(scale),
+        audio=_sent(batch.audio, device).float().div_(32768),
+        audio_samples=_sent(batch.audio_samples, device),
+    )
+
+
+def _sent(array: NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":  # pinned memory lets the copy run beside the computation
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+class Source(Protocol[Given_co]):
+    """One epoch's micro-batches of this rank per iteration, with a position that can be saved."""
+
+    def __iter__(self) -> Iterator[Given_co]: ...
+    def __len__(self) -> int: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Batches(Generic[Given, Made]):
+    """Micro-batches without end: epoch after epoch, each in an order of its own.
+
+    An epoch ends with its last whole update of `accumulate` micro-batches, so that its updates do
+    not depend on how they are divided. `len` is the number of updates of an epoch.
+    """
+
+    def __init__(
+        self, source: Source[Given], convert: Callable[[Given], Made], accumulate: int = 1
+    ) -> None:
+        self.source, self.convert, self.accumulate = source, convert, accumulate
+        self.epoch = 0
+        self.waited_s = 0.0  # time spent waiting for data since the start
+        self._updates = len(source) // accumulate
+        self._used = 0  # micro-batches of this epoch
+        self._iterator: Iterator[Given] | None = None
+
+    def __len__(self) -> int:
+        return self._updates
+
+    def __iter__(self) -> Iterator[Made]:
+        return self
+
+    def __next__(self) -> Made:
+        started = time.perf_counter()
+        if self._used == self._updates * self.accumulate:
+            self._close()
+            self.epoch, self._used = self.epoch + 1, 0
+        if self._iterator is None:
+            self.source.set_epoch(self.epoch)
+            self._iterator = iter(self.source)
+        given = next(self._iterator)
+        self._used += 1
+        made = self.convert(given)
+        self.waited_s += time.perf_counter() - started
+        return made
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position; take it between updates only."""
+        position = {"epoch": self.epoch, "updates": self._used // self.accumulate}
+        return {**position, "source": self.source.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a position, also with another number of ranks or micro-batches."""
+        self._close()
+        self.epoch, self._used = state["epoch"], state["updates"] * self.accumulate
+        self.source.load_state_dict(state["source"])
+
+    def _close(self) -> None:
+        """Let go of what the source has read ahead."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+        self._iterator = None
+
+
+class HeldOut:
+    """One pass over a split in a fixed order, each time the same; iterate as often as needed."""
+
+    def __init__(self, loader: Loader, convert: Callable[[Batch], TensorBatch]) -> None:
+        self.loader, self.convert = loader, convert
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[TensorBatch]:
+        self.loader.set_epoch(0)
+        return map(self.convert, self.loader)
+
+
+class RowSource:
+    """Row numbers 0..n-1 in an order of their own per epoch, for arrays that are in memory."""
+
+    def __init__(
+        self, n: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self._epoch, self._taken, self._resumed = 0, 0, False
+
+    def __len__(self) -> int:
+        return self.n // self.world_size // self.batch_size
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        if not self._resumed:
+            self._taken = 0
+        self._resumed = False
+        for rows in rank_batches(
+            epoch_order(self.n, self.seed, self._epoch, shuffle=True),
+            taken=self._taken,
+            batch_size=self.batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
+            uneven="drop",
+            drop_last=True,
+        ):
+            self._taken += self.batch_size * self.world_size
+            yield rows
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of `epoch`; naming the epoch that was resumed leaves it where it is."""
+        if epoch != self._epoch:
+            self._epoch, self._taken, self._resumed = epoch, 0, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, the same on all ranks."""
+        return {"n": self.n, "seed": self.seed, "epoch": self._epoch, "taken": self._taken}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a position; raises ValueError if it is over other rows."""
+        for name, value in (("n", self.n), ("seed", self.seed)):
+            if state[name] != value:
+                raise ValueError(f"the position is of {name} {state[name]}, these rows have {value}")
+        self._epoch, self._taken, self._resumed = state["epoch"], state["taken"], True

@@ -1,0 +1,94 @@
+"""Lightning Fabric as all trainers use it: devices, precision, DDP and FSDP under torchrun."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+from torch import distributed, nn
+
+from avdata.errors import SettingsError
+from stages.common.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+class Autocast(MixedPrecision):
+    """bf16 autocast that leaves inputs as they are: sound in bfloat16 would have 8 bits."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def make_fabric(train: TrainSettings) -> Fabric:
+    """Return Fabric for this process: alone, or one of those that torchrun started.
+
+    Raises SettingsError if CUDA is asked for and not there, or the batch cannot be divided.
+    """
+    cuda = torch.cuda.is_available()
+    if train.device == "cuda" and not cuda:
+        raise SettingsError("train.device is cuda, but torch sees no CUDA device; use auto or cpu")
+    device = "cuda" if cuda and train.device != "cpu" else "cpu"
+    torchrun = TorchElasticEnvironment.detect()
+    per_node = int(os.environ["LOCAL_WORLD_SIZE"]) if torchrun else 1
+    world_size = int(os.environ["WORLD_SIZE"]) if torchrun else 1
+    if device == "cuda" and per_node > torch.cuda.device_count():
+        raise SettingsError(
+            f"torchrun started {per_node} processes, but there are {torch.cuda.device_count()} GPUs"
+        )
+    if train.batch_size % (world_size * train.accumulate):
+        raise SettingsError(
+            f"batch_size {train.batch_size} must divide by {world_size} processes times "
+            f"accumulate {train.accumulate}"
+        )
+    torch.set_float32_matmul_precision("highest" if train.precision == "fp32" else "high")
+    precision = Autocast("bf16-mixed", device) if train.precision == "bf16" else Precision()
+    environment = TorchElasticEnvironment() if torchrun else LightningEnvironment()
+    strategy: Any = "auto"
+    if train.strategy == "fsdp":
+        strategy = ModelParallelStrategy(shard, data_parallel_size=world_size, tensor_parallel_size=1)
+    elif torchrun:
+        # Buffers are made equal when it matters (Run.sync_buffers), not at every forward pass.
+        strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    fabric = Fabric(
+        accelerator=device,
+        devices=per_node,
+        num_nodes=max(1, world_size // per_node),
+        strategy=strategy,
+        plugins=[precision, environment],
+    )
+    fabric.launch()
+    return fabric
+
+
+def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Shard a model for FSDP: every large enough block by itself, the rest with the root.
+
+    A model may name its blocks by a method `blocks()`; else its direct children are taken.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    blocks = module.blocks() if hasattr(module, "blocks") else module.children()
+    for block in blocks:
+        if any(True for _ in block.parameters()):
+            fully_shard(block, mesh=mesh["data_parallel"])
+    return fully_shard(module, mesh=mesh["data_parallel"])
+
+
+def leave(fabric: Fabric) -> None:
+    """End the process group. gloo aborts the process now and then when it is torn down while
+    another rank still talks to it, or when its last reference goes first."""
+    if not distributed.is_initialized():
+        return
+    group = distributed.group.WORLD
+    fabric.barrier()
+    time.sleep(0.2)
+    distributed.destroy_process_group()
+    del group

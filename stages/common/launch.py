@@ -1,0 +1,176 @@
+"""From the command line to a trainer: `launch(name, Settings, train)` is a trainer's last line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from avdata.config import Pipeline, load_pipeline
+from avdata.errors import AvdataError, SettingsError
+from avdata.store import Store, is_remote
+from avdata.strict import build, to_tree
+from avdata.terminal import new_console
+from stages.common.errors import TrainingError
+from stages.common.settings import TrainerSettings
+
+if TYPE_CHECKING:
+    from stages.common.run import Run
+
+S = TypeVar("S", bound=TrainerSettings)
+
+PACKAGES = ("avdata", "torch", "lightning-fabric", "numpy", "safetensors")
+VARIABLES = re.compile(r"CUDA_|NCCL_|GLOO_|OMP_|MKL_|PYTORCH_|TORCH_|SLURM_(JOB|NNODES|PROCID)")
+
+
+def stage_folder(pipeline: Pipeline, name: str) -> Path:
+    """Return where the stage `name` of a run writes; raises SettingsError for a remote output."""
+    output = pipeline.output or f"runs/{pipeline.name}"
+    if is_remote(output):
+        raise SettingsError(
+            f"stages write to a local folder, but output is {output}; give --set output=FOLDER and "
+            f"--set stages.{name}.train.shards={output}"
+        )
+    return Path(output) / "stages" / name
+
+
+def read_settings(path: str, overrides: Sequence[str], name: str, cls: type[S]) -> tuple[Pipeline, S]:
+    """Return the pipeline, and the section `stages.<name>` of it as settings of class `cls`."""
+    pipeline = load_pipeline(path, overrides)
+    pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
+    section = pipeline.stages.get(name) or {}
+    return pipeline, build(cls, section, f"{path}: stages.{name}")
+
+
+def launch(
+    name: str,
+    settings_class: type[S],
+    train: Callable[[Run[S]], None],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run a trainer as a program; ends the process with 0, 2 (the user must act) or 130 (stopped).
+
+    arguments: instead of the command line's.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=train.__doc__)
+    parser.add_argument("pipeline", help="pipeline file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--fresh", action="store_true", help="forget what was trained before")
+    given = parser.parse_args(arguments)
+    try:
+        _train(name, settings_class, train, given)
+    except AvdataError as error:
+        _end(name, str(error), 2)
+    except KeyboardInterrupt:
+        _end(name, "stopped; the same command goes on from the last checkpoint", 130)
+
+
+def _train(
+    name: str, cls: type[S], train: Callable[[Run[S]], None], given: argparse.Namespace
+) -> None:
+    pipeline, settings = read_settings(given.pipeline, given.overrides, name, cls)
+    folder = stage_folder(pipeline, name)
+    import torch
+
+    from stages.common.engine import leave, make_fabric
+    from stages.common.run import Run
+
+    with ExitStack() as stack:
+        if os.environ.get("RANK", "0") == "0":
+            store = Store(str(folder))
+            stack.enter_context(store.lock())
+            store.clean()
+            if given.fresh:
+                _forget(folder)
+            _record(folder, settings)
+        fabric = make_fabric(settings.train)
+        run = Run(name, settings, pipeline, fabric, folder, new_console())
+        try:
+            train(run)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(_memory_advice(name, settings, str(error))) from error
+        finally:
+            run.close()
+        leave(fabric)
+
+
+def _forget(folder: Path) -> None:
+    """Remove what an earlier training left; the product goes first, as it says "complete"."""
+    from stages.common.checkpoint import PRODUCT_NAME
+
+    (folder / PRODUCT_NAME).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def _record(folder: Path, settings: TrainerSettings) -> None:
+    """Write settings.yaml, and add this start to environment.jsonl."""
+    text = yaml.safe_dump(to_tree(settings), sort_keys=False)
+    Store(str(folder)).write_bytes("settings.yaml", text.encode())
+    start = {
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "environment": {k: v for k, v in sorted(os.environ.items()) if VARIABLES.match(k)},
+    }
+    with (folder / "environment.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(start) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """Return the git commit of this code, with `+` if files were changed since; None without git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10}
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, **options).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], check=True, **options)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}+" if changes.stdout.strip() else head
+
+
+def _memory_advice(name: str, settings: TrainerSettings, error: str) -> str:
+    train = settings.train
+    advice = [
+        f"raise stages.{name}.train.accumulate above {train.accumulate} (learns the same)",
+        f"lower stages.{name}.train.batch_size below {train.batch_size}",
+    ]
+    if train.precision != "bf16":
+        advice.insert(1, f"set stages.{name}.train.precision=bf16")
+    return f"no GPU memory left ({error.splitlines()[0]}): {'; or '.join(advice)}"
+
+
+def _end(name: str, message: str, code: int) -> None:
+    rank = os.environ.get("RANK", "0")
+    where = name if rank == "0" else f"{name} (rank {rank})"
+    print(f"{where}: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,56 @@
+"""Optimisers, and learning rates as pure functions of the step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def adamw(
+    module: nn.Module, *, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019); biases and norms, all of fewer than two dimensions, decay
+    not at all."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas)
+
+
+def adam(
+    module: nn.Module,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> torch.optim.Adam:
+    """Adam (Kingma & Ba 2015); weight decay is L2 in the gradient, on all parameters."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return torch.optim.Adam(trained, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def warmup_cosine(
+    step: int, total_steps: int, peak: float, *, warmup: int = 0, final: float = 0.0
+) -> float:
+    """Return the learning rate of update `step` (from 1): linear to `peak` at update `warmup`, then
+    final + (peak - final) (1 + cos(pi t)) / 2 with t from 0 there to 1 at the last update."""
+    if step <= warmup:
+        return peak * step / warmup
+    t = (step - warmup) / max(1, total_steps - warmup)
+    return final + (peak - final) * (1 + math.cos(math.pi * min(1.0, t))) / 2
+
+
+def warmup_linear(
+    step: int, total_steps: int, peak: float, *, warmup: int = 0, final: float = 0.0
+) -> float:
+    """Return the learning rate of update `step` (from 1): linear up to `peak`, linear to `final`."""
+    if step <= warmup:
+        return peak * step / warmup
+    t = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    return peak + (final - peak) * t

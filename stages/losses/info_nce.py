@@ -1,0 +1,84 @@
+"""Contrastive losses between paired sound and sight, over the whole batch of all processes.
+
+    d_ij = ‖z_i^A − z_j^V‖₂                                              (Eq. 1)
+    L_total = ½ mean_i [−log(e^{−d_ii} / Σ_j e^{−d_ij})]
+            + ½ mean_i [−log(e^{−d_ii} / Σ_j e^{−d_ji})]                 (Eq. 2)
+
+with z of unit length, from Sung-Bin et al., Sound to Visual Scene Generation by Audio-to-Visual
+Latent Alignment, CVPR 2023. The distance is not squared and has no temperature, so the loss of N
+pairs lies between log(1 + (N − 1) e^{−√2}) for orthogonal pairs that match and ln N by chance:
+2.792 and 4.159 for N = 64.
+
+Under torch.distributed each process passes its own pairs and contrasts them with everyone's. The
+mean over processes of the losses, and of the gradients as DDP takes it, is that of one process
+with all pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn import functional as collective
+from torch.nn import functional as F
+
+
+def euclidean_info_nce(z_A: Tensor, z_V: Tensor) -> Tensor:
+    """Return L_total of paired features [N, D], Eq. 1–2; each is made unit length here."""
+    z_A, z_V = F.normalize(z_A.float(), dim=1), F.normalize(z_V.float(), dim=1)
+    return _symmetric(-_distances(z_A, gathered(z_V)), -_distances(z_V, gathered(z_A)))
+
+
+def cosine_info_nce(z_A: Tensor, z_V: Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    """Return the same with logits `scale` · cos(z_i^A, z_j^V): the ablation L_nce has scale 1.
+
+    scale: 1 / temperature; `LearnedScale` learns it. Features are paired, [N, D].
+    """
+    z_A, z_V = F.normalize(z_A.float(), dim=1), F.normalize(z_V.float(), dim=1)
+    return _symmetric(scale * z_A @ gathered(z_V).T, scale * z_V @ gathered(z_A).T)
+
+
+class LearnedScale(nn.Module):
+    """A learned scale of logits, kept in [1, 100], that starts at 1 / 0.07.
+
+    Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021.
+    """
+
+    def __init__(self, initial: float = 1 / 0.07) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(initial)))
+
+    def forward(self) -> Tensor:
+        return self.log_scale.clamp(0, math.log(100)).exp()
+
+
+# Backpropagates to every process; torch does not annotate it.
+_all_gather: Callable[[Tensor], tuple[Tensor, ...]] = collective.all_gather
+
+
+def gathered(z: Tensor) -> Tensor:
+    """Return the features of all processes, in the order of their ranks, with their gradients."""
+    if _world_size() == 1:
+        return z
+    return torch.cat(_all_gather(z))
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return ‖a_i − b_j‖₂ [N, M]; by differences, since 2 − 2 cos loses small distances."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _symmetric(logits_A: Tensor, logits_V: Tensor) -> Tensor:
+    """Return the mean of both cross-entropies; row i's own pair stands at rank · N + i."""
+    n_local = len(logits_A)
+    first = torch.distributed.get_rank() * n_local if _world_size() > 1 else 0
+    own = torch.arange(first, first + n_local, device=logits_A.device)
+    return (F.cross_entropy(logits_A, own) + F.cross_entropy(logits_V, own)) / 2
+
+
+def _world_size() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1

@@ -1,0 +1,1 @@
+"""Metrics: pure functions over feature arrays, float64, nothing read or written."""

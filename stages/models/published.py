@@ -1,0 +1,130 @@
+"""Published checkpoints → our networks: their names of parameters, read strictly.
+
+load_published(build("image_encoder"), "swav", "swav_800ep_pretrain.pth.tar")
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from avdata.errors import SettingsError, WeightsError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training code keeps them
+SHOWN = 8  # lines of a mismatch that are printed
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a published checkpoint names its parameters.
+
+    rename: pattern → replacement, the first that matches a name from its start applies.
+    ignore: pattern of names that the network has no use for.
+    """
+
+    rename: tuple[tuple[str, str], ...]
+    ignore: str | None = None
+
+
+TRUNK = r"(?=(?:conv1|bn1|layer[1-4])\.)"
+
+LAYOUTS: dict[str, Layout] = {
+    # Sound2Scene and Sound2Vision, AudioEncoder: `audnet.conv1.weight` … `audnet.fc.weight`, and
+    # for the diffusion model `audnet.fc2.weight`.
+    "sound2scene": Layout(
+        (
+            (r"audnet\.fc\.", "head.0."),
+            (r"audnet\.fc2\.", "head.2."),
+            (rf"audnet\.{TRUNK}", "trunk."),
+        )
+    ),
+    # SwAV, SwAV: `module.conv1.weight` …, `module.projection_head.0.weight` …,
+    # `module.prototypes.weight`.
+    "swav": Layout(((TRUNK, "encoder.trunk."),)),
+    # SwAV's trunk alone, ImageEncoder.
+    "swav_trunk": Layout(((TRUNK, "trunk."),), ignore=r"projection_head\.|prototypes"),
+    # ImageNet classifiers in torchvision's naming, ResNet: what is left without `fc`.
+    "torchvision": Layout((), ignore=r"fc\."),
+}
+"""Name → layout. A `module.` prefix, which data-parallel training leaves, may always be there."""
+
+
+def load_published(model: nn.Module, layout: str, path: str | Path) -> None:
+    """Fill `model` with a published checkpoint (.safetensors, or torch's format).
+
+    Raises WeightsError, listing what is missing, unexpected or of another shape, unless every
+    parameter and buffer of the model is in the file and the other way round; and for a file that
+    cannot be read or holds anything but tensors and plain values.
+    """
+    if layout not in LAYOUTS:
+        raise SettingsError(
+            f"no checkpoint layout is called {layout!r}; known: {', '.join(LAYOUTS)}"
+        )
+    found = renamed(read_tensors(path), LAYOUTS[layout])
+    wanted = model.state_dict()
+    # Counters that only a cumulative batch norm uses; older checkpoints lack them.
+    counters = {name: value for name, value in wanted.items() if name.endswith("batches_tracked")}
+    found = {**counters, **found}
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} is not part of the model" for name in found if name not in wanted]
+    problems += [
+        f"{name} is {list(found[name].shape)}, the model has {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise WeightsError(
+            f"{path} does not fit {type(model).__name__} as a {layout!r} checkpoint: "
+            + "; ".join(problems[:SHOWN])
+            + more
+            + ". Give the model the settings of the checkpoint, or take another file"
+        )
+    model.load_state_dict(found)
+
+
+def renamed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Return the tensors under our names."""
+    result = {}
+    for name, tensor in tensors.items():
+        name = name.removeprefix("module.")
+        if layout.ignore and re.match(layout.ignore, name):
+            continue
+        for pattern, replacement in layout.rename:
+            if match := re.match(pattern, name):
+                name = replacement + name[match.end() :]
+                break
+        result[name] = tensor
+    return result
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Return the named tensors of a checkpoint, on the CPU; raises WeightsError.
+
+    What else training code keeps in it (optimiser, epoch) is left out. Nothing in it is executed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"cannot read the checkpoint {path}: {reason}") from None
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path} holds no table of tensors: is it a checkpoint of weights?")
+    return dict(content)

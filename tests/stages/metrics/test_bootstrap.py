@@ -1,0 +1,105 @@
+"""Intervals against SciPy, closed forms and coverage of a known mean."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stages.metrics.bootstrap import bootstrap, bootstrap_mean, wilson
+
+
+def test_wilson_is_scipys() -> None:
+    for successes, trials in ((0, 7), (3, 7), (7, 7), (838, 1000)):
+        ours = wilson(successes, trials)
+        theirs = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+        assert ours.value == successes / trials
+
+
+def test_wilson_refuses_what_is_no_count() -> None:
+    for successes, trials in ((0, 0), (-1, 3), (4, 3)):
+        with pytest.raises(ValueError, match="successes"):
+            wilson(successes, trials)
+
+
+def test_the_mean_has_scipys_percentile_interval() -> None:
+    x = np.random.default_rng(1).gamma(2.0, size=200)
+    ours = bootstrap_mean(x, resamples=20_000)
+    theirs = stats.bootstrap(
+        (x,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert ours.value == pytest.approx(x.mean())
+    assert ours.low == pytest.approx(theirs.low, abs=0.015)
+    assert ours.high == pytest.approx(theirs.high, abs=0.015)
+
+
+def test_any_statistic_and_the_mean_agree_with_clusters() -> None:
+    rng = np.random.default_rng(3)
+    clusters = rng.integers(0, 12, 90)
+    x = rng.normal(size=90) + clusters
+    fast = bootstrap_mean(x, clusters=clusters, resamples=400, seed=5)
+    slow = bootstrap(lambda i: float(x[i].mean()), 90, clusters=clusters, resamples=400, seed=5)
+    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high))
+
+
+def test_the_names_of_clusters_do_not_matter() -> None:
+    x = np.arange(6.0)
+    named = bootstrap_mean(x, clusters=["b", "b", "a", "a", "c", "c"])
+    assert named == bootstrap_mean(x, clusters=[1, 1, 0, 0, 2, 2])
+
+
+def test_dependent_clips_widen_the_interval_as_theory_says() -> None:
+    """m equal clips per video hold 1/m of the information: the width grows by √m."""
+    per_video = np.random.default_rng(4).normal(size=400)
+    x, videos = np.repeat(per_video, 9), np.repeat(np.arange(400), 9)
+    naive = bootstrap_mean(x, resamples=4000)
+    honest = bootstrap_mean(x, clusters=videos, resamples=4000)
+    ratio = (honest.high - honest.low) / (naive.high - naive.low)
+    assert ratio == pytest.approx(3.0, rel=0.06)
+
+
+def test_it_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(6)
+    held = [
+        i.low <= 0 <= i.high
+        for i in (bootstrap_mean(rng.normal(size=60), resamples=300, seed=s) for s in range(400))
+    ]
+    assert 0.90 <= np.mean(held) <= 0.98
+
+
+def test_recentring_puts_the_value_inside_a_biased_interval() -> None:
+    x = np.random.default_rng(7).normal(size=50)
+
+    def distinct(i: np.ndarray) -> float:  # falls to about 63 % when rows repeat
+        return float(len(np.unique(x[i])))
+
+    plain = bootstrap(distinct, 50, resamples=200)
+    moved = bootstrap(distinct, 50, resamples=200, recentre=True)
+    assert plain.value == moved.value == 50 > plain.high
+    assert moved.low < 50 < moved.high
+
+
+def test_one_cluster_gives_a_value_without_an_interval() -> None:
+    interval = bootstrap_mean([0.0, 1.0], clusters=["v", "v"])
+    assert interval.value == 0.5
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+    assert json.loads(json.dumps(interval.to_json(), allow_nan=False))["low"] is None
+
+
+def test_the_seed_decides() -> None:
+    x = np.random.default_rng(8).normal(size=30)
+    assert bootstrap_mean(x, seed=1) == bootstrap_mean(x, seed=1) != bootstrap_mean(x, seed=2)
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_mean([])
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap_mean([1.0, math.nan])
+    with pytest.raises(ValueError, match="one cluster per observation"):
+        bootstrap_mean([1.0, 2.0], clusters=["a"])

@@ -24,7 +24,7 @@ $(VENV)/.data: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: $(VENV)/.data
 	@echo "installing what the tests need"
-	@$(PIP) -e '.[dev,cluster]'
+	@$(PIP) -e '.[dev,cluster,train,eval]'
 	@touch $@
 
 $(VENV)-tfhub/.ready: pyproject.toml constraints.txt

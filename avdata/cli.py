@@ -14,6 +14,9 @@ from avdata.errors import AvdataError, RunError
 if TYPE_CHECKING:
     from avdata.config import Pipeline
 
+INTERRUPTED = 130
+"""Exit code that typer makes of Ctrl-C."""
+
 app = typer.Typer(
     name="avdata",
     help="Clean pairs of sight and sound, from a list of videos to training shards.",
@@ -44,7 +47,8 @@ Set = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
 Workers = Annotated[
-    int, typer.Option("--workers", "-w", help="Processes of a local Dask cluster; 0: none.")
+    int,
+    typer.Option("--workers", "-w", min=0, help="Processes of a local Dask cluster; 0: none."),
 ]
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
@@ -220,9 +224,10 @@ def main() -> None:
     except AvdataError as error:
         typer.echo(f"avdata: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("avdata: stopped; the same command continues where it was", err=True)
-        sys.exit(130)
+    except SystemExit as ending:
+        if ending.code == INTERRUPTED:
+            typer.echo("avdata: stopped; the same command continues where it was", err=True)
+        raise
 
 
 if __name__ == "__main__":

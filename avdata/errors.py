@@ -64,9 +64,8 @@ class Reason(StrEnum):
     DUPLICATE_VIDEO = "duplicate_video"
 
 
-RETRYABLE: frozenset[Reason] = frozenset(
+TRANSIENT: frozenset[Reason] = frozenset(
     {
-        Reason.BOT_CHECK,
         Reason.SERVER_ERROR,
         Reason.RATE_LIMITED,
         Reason.TIMEOUT,
@@ -75,7 +74,16 @@ RETRYABLE: frozenset[Reason] = frozenset(
         Reason.INCOMPLETE,
     }
 )
-"""Reasons that may go away by themselves: `avdata run --retry-failed` tries these again."""
+"""Reasons that go away by themselves: fetch tries again at once, after a pause."""
+
+RETRYABLE: frozenset[Reason] = TRANSIENT | {
+    Reason.BOT_CHECK,
+    Reason.LOGIN_REQUIRED,
+    Reason.FORBIDDEN,
+    Reason.PRIVATE,
+    Reason.GEO_BLOCKED,
+}
+"""Reasons that time, cookies or a proxy may remove: `avdata run --retry-failed` tries again."""
 
 
 class ClipError(Exception):

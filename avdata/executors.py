@@ -8,6 +8,7 @@ meet every job alike and is raised at once.
 from __future__ import annotations
 
 import logging
+import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -137,12 +138,21 @@ def _local_client(workers: int) -> Iterator[Client]:
             n_workers=workers,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
+            preload=__name__,
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+def dask_setup(worker: Any) -> None:
+    """Make a worker ignore Ctrl-C in a terminal; Dask calls this where the module is preloaded.
+
+    The process that runs the cluster gets it too, and ends the workers in good order.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

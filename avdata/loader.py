@@ -26,7 +26,7 @@ from avdata.sampling import Uneven, epoch_order, rank_batches
 from avdata.seeding import rng_for
 from avdata.shards import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
 from avdata.store import Store
-from avdata.views import View, view_audio, view_image
+from avdata.views import View, choose_frames, view_audio, view_image
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,10 +45,11 @@ class Batch:
 
     keys: list[str]
     labels: list[list[str]]
-    image: NDArray[np.uint8]  # [batch, height, width, 3], RGB
+    image: NDArray[np.uint8]  # [batch, height, width, 3], RGB; [batch, n_frames, ...] if asked
     audio: NDArray[np.int16]  # [batch, samples], mono; int / 32768 lies in [-1, 1)
     audio_samples: NDArray[np.int64]  # [batch], how many of them are not padding
     sample_rate_hz: int
+    frame_times_s: NDArray[np.float64] | None = None  # [batch, n_frames] from the clip's start
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -98,7 +99,7 @@ class Loader:
         self._store = open_folder(folder)
         dataset = read_dataset(self._store)
         self._digest: str = dataset["digest"]
-        columns = (*COLUMNS, "frames") if self.view.frame == "random" else COLUMNS
+        columns = COLUMNS if self.view.frame == "best" else (*COLUMNS, "frames")
         self._clips = _read_clips(self._store, split, dataset, columns)
         self._members = {name: self._clips.column(name).to_numpy() for name in MEMBER_COLUMNS}
         self.sample_rate_hz = self._uniform("sample_rate_hz", "pack one rate per dataset")
@@ -203,13 +204,14 @@ class Loader:
         clips = self._clips.take(rows)
         keys: list[str] = clips.column("key").to_pylist()
         rngs = [rng_for(self.seed, f"view {epoch}", key) for key in keys]
-        contents = iter(read_ranges(self._store, self._ranges(rows, clips, rngs)))
+        chosen = self._chosen(clips, rngs)
+        contents = iter(read_ranges(self._store, self._ranges(rows, clips, chosen)))
         sound = np.empty((len(rows), self.n_samples), np.int16)
         heard = np.empty(len(rows), np.int64)
         image = np.empty(0, np.uint8)
         for number, (key, rng) in enumerate(zip(keys, rngs, strict=True)):
             try:
-                picture = view_image(next(contents), self.view, rng)
+                picture = self._picture(contents, rng)
                 if number == 0:
                     image = np.empty((len(rows), *picture.shape), np.uint8)
                 image[number] = picture
@@ -223,22 +225,48 @@ class Loader:
                     f"`avdata verify {self._store.root}` tells what else is damaged"
                 ) from None
         labels: list[list[str]] = clips.column("labels").to_pylist()
-        return Batch(keys, labels, image, sound, heard, self.sample_rate_hz)
+        times_s = None
+        if self.view.n_frames is not None and chosen is not None:
+            times_s = np.array([[frame["t_s"] for frame in frames] for frames in chosen])
+        return Batch(keys, labels, image, sound, heard, self.sample_rate_hz, times_s)
+
+    def _picture(self, contents: Iterator[bytes], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Return the next clip's picture, [h, w, 3], or its pictures, [n_frames, h, w, 3]."""
+        if self.view.n_frames is None:
+            return view_image(next(contents), self.view, rng)
+        return np.stack(
+            [view_image(next(contents), self.view, rng) for _ in range(self.view.n_frames)]
+        )
+
+    def _chosen(
+        self, clips: pa.Table, rngs: Sequence[np.random.Generator]
+    ) -> list[list[dict[str, Any]]] | None:
+        """Return the frames to look at of each clip, as the index has them; None: its best."""
+        if self.view.frame == "best":
+            return None
+        chosen = []
+        for stored, rng in zip(clips.column("frames").to_pylist(), rngs, strict=True):
+            times_s = [frame["t_s"] for frame in stored]
+            chosen.append([stored[place] for place in choose_frames(times_s, self.view, rng)])
+        return chosen
 
     def _ranges(
-        self, rows: NDArray[np.int64], clips: pa.Table, rngs: Sequence[np.random.Generator]
+        self,
+        rows: NDArray[np.int64],
+        clips: pa.Table,
+        chosen: list[list[dict[str, Any]]] | None,
     ) -> list[ByteRange]:
-        """Return where the picture and the sound of each clip lie, one after the other."""
+        """Return where the pictures and the sound of each clip lie, one after the other."""
         place = {name: column[rows].tolist() for name, column in self._members.items()}
         ranges = []
         for number, shard in enumerate(clips.column("shard").to_pylist()):
-            picture = ByteRange(shard, place["jpg_offset"][number], place["jpg_bytes"][number])
-            if self.view.frame == "random":
-                frames = clips.column("frames")[number].as_py()
-                frame = frames[int(rngs[number].integers(len(frames)))]
-                picture = ByteRange(shard, frame["offset"], frame["bytes"])
+            if chosen is None:
+                picture = ByteRange(shard, place["jpg_offset"][number], place["jpg_bytes"][number])
+                ranges.append(picture)
+            else:
+                ranges += [ByteRange(shard, f["offset"], f["bytes"]) for f in chosen[number]]
             sound = ByteRange(shard, place["audio_offset"][number], place["audio_bytes"][number])
-            ranges += [picture, sound]
+            ranges.append(sound)
         return ranges
 
 

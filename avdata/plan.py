@@ -8,6 +8,7 @@ changes one part, not all of them. Memory does not grow with the manifest.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -52,14 +53,24 @@ def make_plan(store: Store, manifest: str, part_clips: int | None = None) -> Pla
     Raises ManifestError when the manifest cannot be read or holds no row at all.
     """
     wanted = digest(PLAN_VERSION, _content_digest(manifest), part_clips, _base(manifest))
-    if store.exists(PLAN_PATH):
-        tree = json.loads(store.read_bytes(PLAN_PATH))
-        if tree.pop("digest") == wanted:
-            return Plan(**{**tree, "parts": tuple(tree["parts"])})
+    if plan := _read_plan(store, wanted):
+        return plan
     plan = _write_parts(store, manifest, part_clips)
     tree = {"digest": wanted, **{name: getattr(plan, name) for name in Plan.__slots__}}
     store.write_bytes(PLAN_PATH, json.dumps(tree, indent=1).encode())
     return plan
+
+
+def _read_plan(store: Store, wanted: str) -> Plan | None:
+    """Return the plan that is there, if it is the wanted one and its parts are there too."""
+    try:
+        tree = json.loads(store.read_bytes(PLAN_PATH))
+        found = tree.pop("digest")
+        plan = Plan(**{**tree, "parts": tuple(tree["parts"])})
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # a damaged plan is none
+    there = {f"parts/{name}" for name in store.list("parts")}
+    return plan if found == wanted and there.issuperset(map(part_path, plan.parts)) else None
 
 
 def _write_parts(store: Store, manifest: str, part_clips: int | None) -> Plan:
@@ -96,7 +107,7 @@ def _located(store: Store, manifest: str) -> Iterator[Clip]:
     from avdata.manifest import iter_manifest
 
     base = _base(manifest)
-    elsewhere = base != store.root
+    elsewhere = base != (store.root if store.remote else os.path.abspath(store.root))
     for clip in iter_manifest(manifest):
         if elsewhere and clip.source is not None:
             source = replace(clip.source, path=join(base, clip.source.path))
@@ -113,9 +124,14 @@ def _base(manifest: str) -> str:
     return str(Path(manifest).absolute().parent)
 
 
+def _name(manifest: str) -> str:
+    """Return the manifest's name in its folder."""
+    return manifest.rpartition("/")[2]
+
+
 def _content_digest(manifest: str) -> str:
     try:
-        with Store(_base(manifest)).local(manifest) as path:
+        with Store(_base(manifest)).local(_name(manifest)) as path:
             return sha256_file(path)
     except OSError as error:
         raise ManifestError(f"cannot read the manifest {manifest}: {error.strerror}") from None
@@ -191,7 +207,7 @@ def _spill(clips: Iterable[Clip], folder: Path, count: int) -> list[_Bucket]:
 def _bucket_count(manifest: str) -> int:
     """Return how many buckets keep each one small: a power of two, by the size of the file."""
     count = 1
-    size = Store(_base(manifest)).size(manifest)
+    size = Store(_base(manifest)).size(_name(manifest))
     while count * BUCKET_BYTES < size:
         count *= 2
     return count

@@ -211,11 +211,6 @@ def _summary(
     crashes: Sequence[Crash],
 ) -> dict[str, Any]:
     """Return the summary; a run that goes on from a table keeps the earlier steps' entries."""
-    trees = [total.to_tree() for total in totals]
-    if plan.reached != "manifest" and store.exists(SUMMARY_PATH):
-        new = {tree["name"] for tree in trees}
-        old = json.loads(store.read_bytes(SUMMARY_PATH))["steps"]
-        trees = [tree for tree in old if tree["name"] not in new] + trees
     return {
         "name": pipeline.name,
         "seed": pipeline.seed,
@@ -226,6 +221,18 @@ def _summary(
         "bad_rows": plan.bad_rows,
         "parts": len(plan.parts),
         "crashed_parts": [crash.job.part for crash in crashes],
-        "steps": sorted(trees, key=lambda tree: STEPS.index(tree["name"])),
+        "steps": [*_earlier_steps(store, plan.reached), *(total.to_tree() for total in totals)],
         "settings": to_tree(pipeline.steps),
     }
+
+
+def _earlier_steps(store: Store, reached: str) -> list[dict[str, Any]]:
+    """Return what the summary that is there says of the steps up to `reached`."""
+    if reached not in STEPS:
+        return []
+    names = STEPS[: STEPS.index(reached) + 1]
+    try:
+        steps = json.loads(store.read_bytes(SUMMARY_PATH))["steps"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return []
+    return [step for step in steps if step["name"] in names]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Any, Literal, TypeVar, Union
 from avdata.errors import SettingsError
 
 T = TypeVar("T")
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 def setting(default: Any, help: str) -> Any:
@@ -107,6 +109,8 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
         return {str(k): _coerce(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is float and isinstance(value, str) and EXPONENT.fullmatch(value):
+        return float(value)  # YAML 1.1 reads 1e-4, without a point, as text
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise _wrong(where, value, names[kind])

@@ -52,6 +52,10 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     if shards := summary.get("shards"):
         console.print(shard_table(shards["splits"]))
+    if retryable := sum(step["retryable"] for step in summary.get("steps", ())):
+        console.print(
+            Text(f"{charts.whole(retryable)} failed rows may pass: try with --retry-failed", "dim")
+        )
     if crashed := summary.get("crashed_parts"):
         plural = "s" if len(crashed) > 1 else ""
         console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +23,8 @@ class View:
     crop_area: tuple[float, float] | None = None  # random crop of this share of the area
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the random crop
     flip: bool = False  # mirror every second picture
-    frame: Literal["best", "random"] = "best"  # the best match, or any stored frame
+    frame: Literal["best", "random", "even"] = "best"  # the best match, any stored one, spread out
+    n_frames: int | None = None  # None: one picture per clip; else so many, in the order of time
     audio_s: float | None = None  # length of the sound; None: the split's longest clip
     audio_start: Literal["first", "random"] = "first"  # where a shorter stretch begins
     short_audio: Literal["pad", "tile"] = "pad"  # fill up with zeros, or start over
@@ -34,8 +36,32 @@ class View:
             raise ValueError("crop_area needs image_size_px: crops differ in size")
         if self.image_size_px is not None and self.image_size_px < 1:
             raise ValueError(f"image_size_px must be at least 1, got {self.image_size_px}")
+        if self.frame == "even" and self.n_frames is None:
+            raise ValueError("frame even needs n_frames: how many to spread over the clip")
+        if self.n_frames is not None and (self.n_frames < 1 or self.frame == "best"):
+            raise ValueError(
+                f"n_frames must be at least 1, of frame random or even; got {self.n_frames} of "
+                f"frame {self.frame}"
+            )
         if self.audio_s is not None and self.audio_s <= 0:
             raise ValueError(f"audio_s must be above 0, got {self.audio_s}")
+
+
+def choose_frames(times_s: Sequence[float], view: View, rng: np.random.Generator) -> list[int]:
+    """Return which of a clip's stored frames to look at, in the order of time.
+
+    random: without repeating one while there are others; even: the middles of n equal parts.
+    """
+    wanted, n = view.n_frames or 1, len(times_s)
+    order = np.argsort(times_s, kind="stable")
+    if view.frame == "even":
+        chosen = (np.arange(wanted) + 0.5) / wanted * n
+        return [int(order[int(place)]) for place in chosen]
+    if wanted == 1:
+        return [int(rng.integers(n))]
+    ranks = np.arange(wanted) % n
+    ranks[wanted // n * n :] = rng.choice(n, wanted % n, replace=False)
+    return [int(order[rank]) for rank in np.sort(ranks)]
 
 
 def view_image(data: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uint8]:

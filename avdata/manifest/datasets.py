@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,15 +101,32 @@ def load_dataset(name: str) -> Dataset:
 
 
 def import_dataset(
-    dataset: Dataset, files: list[Path], options: Mapping[str, Any], base: str
+    dataset: Dataset, files: Sequence[Path], options: Mapping[str, Any], base: str
 ) -> Iterator[Clip]:
-    """Yield the clips of a dataset's official files, with its licence in every row."""
+    """Yield the clips of a dataset's official files, with its licence in every row.
+
+    A file that the description gives to an option (such as a list of classes) may be among the
+    files, by its official name, or in `options`. Raises ManifestError where it is in neither.
+    """
     common = {
         "dataset": dataset.dataset,
         "licence": dataset.licence,
         "attribution": dataset.attribution,
     }
-    return import_clips(dataset.importer, files, {**dataset.options, **options}, common, base)
+    lists = list(files)
+    chosen = {**dataset.options, **options}
+    for option, name in dataset.option_files.items():
+        given = [path for path in lists if path.name == name]
+        if given:
+            chosen.setdefault(option, str(given[0]))
+        elif option not in options:
+            homes = next(file.urls for file in dataset.files if file.name == name)
+            raise ManifestError(
+                f"{dataset.title} needs {name} too ({homes[0]}): give it with the other files, or "
+                f"another one with --option {option}=FILE"
+            )
+        lists = [path for path in lists if path not in given]
+    return import_clips(dataset.importer, lists, chosen, common, base)
 
 
 def get_dataset(
@@ -118,16 +135,10 @@ def get_dataset(
     """Download the official list into `folder` (what is there already is used) and import it."""
     if not dataset.files:
         raise ManifestError(f"the list of {dataset.title} cannot be downloaded. {dataset.note}")
-    paths = {file.name: folder / file.name for file in dataset.files}
     for file in dataset.files:
-        download(file, paths[file.name])
-    from_files = {
-        option: str(paths[name])
-        for option, name in dataset.option_files.items()
-        if option not in options
-    }
-    lists = [path for name, path in paths.items() if name not in dataset.option_files.values()]
-    return import_dataset(dataset, lists, {**from_files, **options}, base)
+        download(file, folder / file.name)
+    paths = [folder / file.name for file in dataset.files]
+    return import_dataset(dataset, paths, options, base)
 
 
 def download(file: ListFile, target: Path) -> None:

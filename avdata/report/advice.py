@@ -10,13 +10,18 @@ ADVICE: dict[str, str] = {
     Reason.DUPLICATE_KEY: "Give every row its own key; the first row with this key was kept.",
     Reason.BAD_URL: "Use an http(s) URL or the path of a local file.",
     Reason.REMOVED: "The video is gone from its site; leave it out or look for an archived copy.",
-    Reason.PRIVATE: "The owner made it private; only cookies of an account with access can help.",
-    Reason.GEO_BLOCKED: "Not shown in this country; set `fetch.proxy` to one where it is.",
+    Reason.PRIVATE: "The owner made it private; only cookies of an account with access can help: "
+    "`fetch.cookies_file`, then `--retry-failed`.",
+    Reason.GEO_BLOCKED: "Not shown in this country; set `fetch.proxy` to one where it is, then "
+    "rerun with `--retry-failed`.",
     Reason.BOT_CHECK: "The site doubts that you are human: set `fetch.cookies_file`, raise "
     "`fetch.sleep_s`, then rerun with `--retry-failed`.",
-    Reason.LOGIN_REQUIRED: "Export the cookies of a logged-in browser to `fetch.cookies_file`.",
-    Reason.NOT_FOUND: "Nothing lies at this address (404); correct the URL or leave the row out.",
-    Reason.FORBIDDEN: "The server refuses (403); it may want cookies, or a fresh signed URL.",
+    Reason.LOGIN_REQUIRED: "Export the cookies of a logged-in browser to `fetch.cookies_file`, "
+    "then rerun with `--retry-failed`.",
+    Reason.NOT_FOUND: "Nothing lies at this address (404); correct the URL or leave the row out. "
+    "A local file that is there by now is taken with `--retry-failed`.",
+    Reason.FORBIDDEN: "The server refuses (403); it may want cookies, or a fresh signed URL. Rerun "
+    "with `--retry-failed`.",
     Reason.HTTP_ERROR: "The server refused the request; the detail gives its status code.",
     Reason.SERVER_ERROR: "The server failed (5xx) at every try; rerun with `--retry-failed` later.",
     Reason.RATE_LIMITED: "Too many requests (429): raise `fetch.sleep_s`, use fewer workers, "
@@ -32,7 +37,8 @@ ADVICE: dict[str, str] = {
     Reason.NOT_MEDIA: "What came is not a video, often an error page; open the URL in a browser.",
     Reason.NO_AUDIO: "The video has no sound; leave it out, or set `fetch.require_audio: false`.",
     Reason.NO_VIDEO: "The file has no picture; leave it out, or set `fetch.require_video: false`.",
-    Reason.CORRUPT: "The file is damaged; delete it from the run's media folder and fetch again.",
+    Reason.CORRUPT: "The file is damaged at its source; replace it there, delete it from the "
+    "run's media folder, and rerun with `--retry-failed`.",
     Reason.EMPTY: "The file has no content; check what lies at its URL.",
     Reason.WINDOW_PAST_END: "The window ends after the video does: check the times, or set "
     "`trim.short_clips: keep`.",

@@ -11,17 +11,20 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from avdata.clip import Status
+from avdata.errors import StoreError
 from avdata.measures import class_names
 from avdata.report import chapters, charts
 from avdata.report.facts import EXAMPLES, GOOD, collect
 from avdata.report.gallery import http_link, make_cards
 from avdata.report.sample import clips_at
+from avdata.report.steps import TABLES
 from avdata.store import Store
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 REPORT = "report.html"
+OF_A_RUN = ("summary.json", *(f"{name}.parquet" for name in TABLES), "shards/dataset.json")
 GALLERY_ACCEPTED = 24
 GALLERY_REJECTED = 6
 GALLERY_BYTES = 13_000_000
@@ -47,9 +50,11 @@ def write_report(
 
     Whatever the folder holds is shown; what is missing is left out. `gallery` is the number of
     accepted clips shown, `budget_bytes` bounds their pictures and sounds together. The same
-    tables give the same page.
+    tables give the same page. Raises StoreError if there is nothing of a run to show.
     """
     store = Store(store_root)
+    if not extra_sections and not any(store.exists(path) for path in OF_A_RUN):
+        raise StoreError(f"{store_root} is no run folder: it has none of {', '.join(OF_A_RUN)}")
     html = render(store, extra_sections, gallery, budget_bytes)
     store.write_bytes(REPORT, html.encode())
     return store.full(REPORT)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from avdata.clip import Status
+from avdata.errors import StoreError
 from avdata.store import Store
 from avdata.tables import iter_batches
 
@@ -65,10 +66,18 @@ class StepFacts:
 
 
 def read_json(store: Store, path: str) -> dict[str, Any]:
-    """Return a JSON file of the run as a mapping; empty when it is absent."""
+    """Return a JSON file of the run as a mapping; empty when it is absent.
+
+    Raises StoreError if it is damaged.
+    """
     if not store.exists(path):
         return {}
-    value = json.loads(store.read_bytes(path))
+    try:
+        value = json.loads(store.read_bytes(path))
+    except ValueError as error:
+        raise StoreError(
+            f"{store.full(path)} is damaged ({error}); remove it, and the next run writes it anew"
+        ) from None
     return value if isinstance(value, dict) else {}
 
 

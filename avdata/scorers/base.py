@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from avdata import audio, frames
-from avdata.clip import Clip, Frame, Media, Member
+from avdata.clip import Clip, Media
 from avdata.errors import ClipError, Reason, SettingsError
+from avdata.steps.base import TarReader
 from avdata.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+__all__ = ["ScoredClip", "Scorer", "Scores", "TarReader", "read_setting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +47,6 @@ class Scorer(Protocol):
         Raises ClipError: no_audio, no_video or not_listed reject the clip, any other fails it.
         """
         ...
-
-
-class TarReader:
-    """Reads members of media tars, each tar opened once (a remote one copied here once)."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._files: dict[str, IO[bytes]] = {}
-        self._open = ExitStack()
-
-    def __enter__(self) -> TarReader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
-
-    def read(self, path: str, member: Member | Frame) -> bytes:
-        """Return the bytes of a member of the tar at `path`."""
-        if path not in self._files:
-            local = self._open.enter_context(self._store.local(path))
-            self._files[path] = self._open.enter_context(local.open("rb"))
-        file = self._files[path]
-        file.seek(member.offset)
-        return file.read(member.bytes)
 
 
 @dataclass

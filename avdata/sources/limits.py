@@ -9,12 +9,9 @@ from concurrent.futures import CancelledError
 from typing import TypeVar
 
 from avdata.config import FetchSettings
-from avdata.errors import RETRYABLE, ClipError, Reason
+from avdata.errors import TRANSIENT, ClipError, Reason
 
 T = TypeVar("T")
-
-TRANSIENT = RETRYABLE - {Reason.BOT_CHECK}
-"""Reasons worth another try at once; a bot check gets worse by insisting."""
 
 MAX_BLOCK_BYTES = 1 << 20
 

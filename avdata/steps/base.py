@@ -6,12 +6,13 @@ import io
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
-from avdata.clip import Clip, Member, Status
-from avdata.errors import ClipError
+from avdata.clip import Clip, Frame, Member, Status
+from avdata.errors import ClipError, Reason, StoreError
 from avdata.store import Store
 
 
@@ -52,6 +53,11 @@ class PartContext:
             self._tar = MediaTar(self.scratch / "media.tar")
         return self._tar
 
+    @property
+    def has_media(self) -> bool:
+        """Whether the part wrote a media tar."""
+        return self._tar is not None
+
     def finish(self) -> None:
         """Move the media tar, if one was written, to its place."""
         if self._tar is None:
@@ -81,8 +87,48 @@ class MediaTar:
         self._tar.close()
 
 
-def read_member(store: Store, path: str, member: Member | Any) -> bytes:
-    """Return the bytes of a member (anything with `offset` and `bytes`) of a media tar."""
+class TarReader:
+    """Reads members of media tars, each tar opened once (a remote one copied here once)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._files: dict[str, IO[bytes]] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> TarReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def read(self, path: str, member: Member | Frame) -> bytes:
+        """Return the bytes of a member of the tar at `path`.
+
+        Raises ClipError (corrupt) if the tar ends before, StoreError if it is not there.
+        """
+        file = self._files.get(path) or self._opened(path)
+        file.seek(member.offset)
+        data = file.read(member.bytes)
+        if len(data) != member.bytes:
+            raise ClipError(
+                Reason.CORRUPT, f"{path} ends before byte {member.offset} + {member.bytes}"
+            )
+        return data
+
+    def _opened(self, path: str) -> IO[bytes]:
+        try:
+            local = self._open.enter_context(self._store.local(path))
+            self._files[path] = self._open.enter_context(local.open("rb"))
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self._store.full(path)}, which trim wrote, is gone; run trim again, or the "
+                "whole pipeline on the manifest"
+            ) from None
+        return self._files[path]
+
+
+def read_member(store: Store, path: str, member: Member | Frame) -> bytes:
+    """Return the bytes of one member of a media tar, without copying a remote one."""
     with store.open(path) as file:
         file.seek(member.offset)
         return file.read(member.bytes)

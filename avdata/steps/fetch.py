@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from avdata.clip import Clip, Source, Status
 from avdata.config import FetchSettings
-from avdata.errors import RETRYABLE, ClipError, Reason, SettingsError
+from avdata.errors import TRANSIENT, ClipError, Reason, SettingsError
 from avdata.media import probe
 from avdata.sources import Fetched, canonical_url, is_playlist, is_web, local, media_suffix
 from avdata.sources.limits import Limits, RateLimiter
@@ -123,10 +123,7 @@ class FetchStep:
         """Say what the clips' URL is; raises ClipError for what may not or cannot be opened."""
         url = group[0].url
         if not is_web(url):
-            path = os.path.abspath(url)
-            info = local.check_file(path)
-            name = digest("local", path, info.st_size, info.st_mtime_ns)
-            return _Wanted(path, web=False, direct=True, name=name)
+            return _wanted_file(url)
         url, settings = canonical_url(url), self._settings
         direct = settings.via == "http" or (settings.via == "auto" and bool(media_suffix(url)))
         if direct:
@@ -148,7 +145,7 @@ class FetchStep:
             try:
                 source = self._archive(self._download(wanted, folder), wanted, store)
             except ClipError as error:
-                if error.reason not in RETRYABLE:  # what came is of no use to another try
+                if error.reason not in TRANSIENT:  # what came is of no use to another try
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             shutil.rmtree(folder, ignore_errors=True)
@@ -200,6 +197,27 @@ class FetchStep:
         sidecar = {"url": wanted.url, "source": asdict(source)}
         store.write_bytes(f"{wanted.base}.json", json.dumps(sidecar, indent=1).encode())
         return source
+
+
+def _wanted_file(url: str) -> _Wanted:
+    """Return a local file as it is now; raises ClipError if it cannot be used."""
+    path = os.path.abspath(url)
+    info = local.check_file(path)
+    name = digest("local", path, info.st_size, info.st_mtime_ns)
+    return _Wanted(path, web=False, direct=True, name=name)
+
+
+def has_changed(clip: Clip) -> bool:
+    """Tell whether the local file that a clip was fetched from is another one by now.
+
+    One that is gone has not changed: what was fetched is still there.
+    """
+    if clip.source is None or is_web(clip.url):
+        return False
+    try:
+        return not clip.source.path.startswith(_wanted_file(clip.url).base)
+    except ClipError:
+        return False
 
 
 def _archived(store: Store, wanted: _Wanted) -> Source | None:

@@ -15,14 +15,14 @@ from avdata.clip import Clip, Selection, Status
 from avdata.config import Range, SelectSettings
 from avdata.errors import ClipError, Reason, SettingsError
 from avdata.scorers import MEASURED_BY, make_scorer
-from avdata.steps.base import PartContext, guarded
+from avdata.steps.base import PartContext, TarReader, guarded
 from avdata.strict import to_tree
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from avdata.scorers.base import Scores, TarReader
+    from avdata.scorers.base import Scores
 
 REJECTING = frozenset({Reason.NO_AUDIO, Reason.NO_VIDEO, Reason.NOT_LISTED})
 """What a scorer may say of a clip that is sound but unfit: rejected. Other errors are failures."""
@@ -66,8 +66,6 @@ class SelectStep:
 
     def run(self, clips: Sequence[Clip], part: PartContext) -> list[Clip]:
         """Return the clips accepted or rejected, in their order."""
-        from avdata.scorers.base import TarReader
-
         with TarReader(part.store) as reader:
             return [
                 guarded(self.name, clip, lambda c: self._decided(c, reader, part.seed))

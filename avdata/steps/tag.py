@@ -7,14 +7,11 @@ without sound, or without frames, lacks the measures that need them; that is no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
-from avdata.clip import Clip, Frame, Member
+from avdata.clip import Clip
 from avdata.config import TagSettings
-from avdata.errors import ClipError, Reason
-from avdata.steps.base import PartContext, guarded
-from avdata.store import Store
+from avdata.steps.base import PartContext, TarReader, guarded
 from avdata.taggers import build_taggers
 from avdata.taggers.base import Sample
 
@@ -29,14 +26,17 @@ class TagStep:
         self._taggers = build_taggers(settings)
 
     def fingerprint(self) -> dict[str, Any]:
+        """Return what each tagger's measures depend on."""
         return {name: tagger.fingerprint() for name, tagger in self._taggers.items()}
 
     def run(self, clips: Sequence[Clip], part: PartContext) -> list[Clip]:
-        with _MediaFiles(part.store) as media:
-            return [guarded(self.name, clip, lambda c: self._tag(c, media)) for clip in clips]
+        """Return the clips with what was measured on them."""
+        with TarReader(part.store) as reader:
+            return [guarded(self.name, clip, lambda c: self._tag(c, reader)) for clip in clips]
 
-    def _tag(self, clip: Clip, media: _MediaFiles) -> Clip:
-        sample = Sample(clip, lambda member: media.read(clip, member))
+    def _tag(self, clip: Clip, reader: TarReader) -> Clip:
+        path = clip.media.path if clip.media else ""
+        sample = Sample(clip, lambda member: reader.read(path, member))
         measures = dict(clip.measures)
         scores: dict[str, tuple[float, ...]] = {}
         for tagger in self._taggers.values():
@@ -46,33 +46,3 @@ class TagStep:
                 scores["class_scores"] = tags.class_scores
                 scores["class_scores_max"] = tags.class_scores_max
         return clip.after(self.name, measures=measures, **scores)
-
-
-class _MediaFiles:
-    """Media tars, each opened once (a remote one is copied here once) while a part is tagged."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._files: dict[str, IO[bytes]] = {}
-        self._open = ExitStack()
-
-    def __enter__(self) -> _MediaFiles:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
-
-    def read(self, clip: Clip, member: Member | Frame) -> bytes:
-        assert clip.media is not None
-        path = clip.media.path
-        if path not in self._files:
-            local = self._open.enter_context(self._store.local(path))
-            self._files[path] = self._open.enter_context(local.open("rb"))
-        file = self._files[path]
-        file.seek(member.offset)
-        data = file.read(member.bytes)
-        if len(data) != member.bytes:
-            raise ClipError(
-                Reason.CORRUPT, f"{path} ends before byte {member.offset} + {member.bytes}"
-            )
-        return data

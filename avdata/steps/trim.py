@@ -11,7 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from avdata import audio
-from avdata.clip import KEY_PATTERN, Clip, Frame, Media, Source, Status, child_key
+from avdata.clip import Clip, Frame, Media, Source, Status, child_key
 from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason
 from avdata.steps.base import PartContext
@@ -92,9 +92,6 @@ class TrimStep:
             if clip.source is None:
                 raise ClipError(Reason.NOT_FETCHED, "there is no local file to cut from")
             windows = plan_windows(clip, clip.source.duration_ms, self.settings)
-            longest_key = child_key(clip.key, windows[-1].start_ms)
-            if self.settings.mode != "listed" and not KEY_PATTERN.fullmatch(longest_key):
-                raise ClipError(Reason.BAD_KEY, f"too long for a clip's key: {longest_key}")
         except ClipError as error:
             yield clip.failed(self.name, error), None
             return
@@ -186,12 +183,12 @@ class TrimStep:
     def _store(self, clip: Clip, encoded: _Encoded, part: PartContext) -> Clip:
         """Write a clip's members to the tar: KEY/sound.flac, KEY/000.jpg ..., KEY/clip.mp4."""
         cut, tar = encoded.cut, part.media
-        sound = tar.add(f"{_folder(clip)}/sound.{encoded.audio_format}", encoded.sound)
+        sound = tar.add(f"{clip.key}/sound.{encoded.audio_format}", encoded.sound)
         frames = []
         for index, (t_s, jpeg) in enumerate(cut.frames):
-            member = tar.add(f"{_folder(clip)}/{index:03d}.jpg", jpeg)
+            member = tar.add(f"{clip.key}/{index:03d}.jpg", jpeg)
             frames.append(Frame(t_s=t_s, offset=member.offset, bytes=member.bytes))
-        video = tar.add(f"{_folder(clip)}/clip.mp4", cut.video) if cut.video else None
+        video = tar.add(f"{clip.key}/clip.mp4", cut.video) if cut.video else None
         media = Media(
             path=part.media_path,
             audio=sound,
@@ -204,11 +201,6 @@ class TrimStep:
             video=video,
         )
         return clip.after(self.name, media=media)
-
-
-def _folder(clip: Clip) -> str:
-    """Return the clip's folder in the tar; ustar allows 155 characters before the last slash."""
-    return clip.key[:155]
 
 
 def _discard(results: Queue[_Result | None]) -> None:

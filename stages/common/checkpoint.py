@@ -1,8 +1,8 @@
 """Checkpoints: a folder that is there is complete, a weights file describes itself.
 
-    checkpoints/step-00001000/NAME.safetensors      weights of each model, and NAME.ema.safetensors
-    checkpoints/step-00001000/state.pt              all else that an exact resume needs
-    checkpoints/best.json                           which of them is the best, by which metric
+checkpoints/step-00001000/NAME.safetensors      weights of each model, and NAME.ema.safetensors
+checkpoints/step-00001000/state.pt              all else that an exact resume needs
+model.safetensors                               the product: training is complete
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return metadata and weights (on the CPU) of a weights file, or of a finished training's folder.
+    """Return metadata and weights (on the CPU) of a weights file or a finished training's folder.
 
     Raises CheckpointError if it is missing, damaged, or no file of this project.
     """

@@ -59,8 +59,8 @@ class Display:
         if values:
             self._values = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         now = time.perf_counter()
-        facts = f"{duration((now - self._started) / max(1, step - self._first) * (self.total - step))} left"
-        facts = f"{facts}  {self._values}".rstrip()
+        step_s = (now - self._started) / max(1, step - self._first)
+        facts = f"{duration(step_s * (self.total - step))} left  {self._values}".rstrip()
         if self._bar is not None:
             self._bar.update(self._task, completed=step, facts=facts)
         elif now - self._shown >= LINE_EVERY_S or step == self.total:

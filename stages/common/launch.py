@@ -47,7 +47,9 @@ def stage_folder(pipeline: Pipeline, name: str) -> Path:
     return Path(output) / "stages" / name
 
 
-def read_settings(path: str, overrides: Sequence[str], name: str, cls: type[S]) -> tuple[Pipeline, S]:
+def read_settings(
+    path: str, overrides: Sequence[str], name: str, cls: type[S]
+) -> tuple[Pipeline, S]:
     """Return the pipeline, and the section `stages.<name>` of it as settings of class `cls`."""
     pipeline = load_pipeline(path, overrides)
     pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
@@ -147,7 +149,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Return the git commit of this code, with `+` if files were changed since; None without git."""
+    """Return the git commit of this code, `+` if files were changed since; None without git."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10}

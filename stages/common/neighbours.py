@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 QUERY_ROWS = 1024  # per block
 INDEX_ROWS = 65_536  # per block

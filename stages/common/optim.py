@@ -38,19 +38,25 @@ def adam(
 def warmup_cosine(
     step: int, total_steps: int, peak: float, *, warmup: int = 0, final: float = 0.0
 ) -> float:
-    """Return the learning rate of update `step` (from 1): linear to `peak` at update `warmup`, then
-    final + (peak - final) (1 + cos(pi t)) / 2 with t from 0 there to 1 at the last update."""
+    """Return the learning rate of update `step`, from 1 to `total_steps`.
+
+    It rises linearly to `peak` at update `warmup`; then final + (peak - final) (1 + cos(pi t)) / 2,
+    where t goes from 0 at the next update to 1 after the last (Loshchilov & Hutter 2017).
+    """
     if step <= warmup:
         return peak * step / warmup
-    t = (step - warmup) / max(1, total_steps - warmup)
-    return final + (peak - final) * (1 + math.cos(math.pi * min(1.0, t))) / 2
+    return final + (peak - final) * (1 + math.cos(math.pi * _share(step, total_steps, warmup))) / 2
 
 
 def warmup_linear(
     step: int, total_steps: int, peak: float, *, warmup: int = 0, final: float = 0.0
 ) -> float:
-    """Return the learning rate of update `step` (from 1): linear up to `peak`, linear to `final`."""
+    """Return the learning rate of update `step`: as `warmup_cosine`, but falling linearly."""
     if step <= warmup:
         return peak * step / warmup
-    t = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return peak + (final - peak) * t
+    return peak + (final - peak) * _share(step, total_steps, warmup)
+
+
+def _share(step: int, total_steps: int, warmup: int) -> float:
+    """Return how much of the time after the warm-up has passed before this update, in [0, 1]."""
+    return min(1.0, (step - 1 - warmup) / max(1, total_steps - warmup))

@@ -29,7 +29,8 @@ def generator_for(seed: int, name: str, key: str, device: torch.device) -> torch
 
 def rng_state(generator: torch.Generator) -> dict[str, Any]:
     """Return the state of all randomness of this process as plain values and tensors."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    numpy_state: Any = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, gauss = numpy_state
     version, internal, gauss_next = random.getstate()
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),

@@ -16,7 +16,7 @@ from avdata.strict import setting
 FREE = frozenset(
     {
         *("steps", "epochs", "patience", "accumulate", "compile", "device", "workers", "shards"),
-        *("log_every", "checkpoint_every"),
+        *("log_every", "checkpoint_every", "strategy"),
     }
 )
 
@@ -27,9 +27,7 @@ class TrainSettings:
 
     epochs: int = setting(50, "How often the training split is gone through.")
     steps: int | None = setting(None, "Updates instead of epochs; null: as many as epochs make.")
-    batch_size: int = setting(
-        64, "Clips of one update, over all GPUs and micro-batches together."
-    )
+    batch_size: int = setting(64, "Clips of one update, over all GPUs and micro-batches together.")
     accumulate: int = setting(
         1, "Micro-batches that make up an update: more of them need less memory, learn the same."
     )

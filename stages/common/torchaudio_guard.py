@@ -2,7 +2,8 @@
 
 Their packages link CUDA libraries; where torch has none, the import fails although nearly all of
 their Python works. `install()` steps in before the first import and does nothing where torch has
-CUDA or HIP, or these packages do not need it. What needs their compiled parts (nms, image files, forced alignment) still fails.
+CUDA or HIP, or these packages do not need it. What needs their compiled parts (nms, image files,
+forced alignment) still fails.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +27,7 @@ SCHEMAS = (
 )
 
 
-class _Guard(MetaPathFinder, Loader):
+class Guard(MetaPathFinder, Loader):
     """Answers for `torchaudio._extension`, and declares torchvision's operators as it is found."""
 
     def __init__(self) -> None:
@@ -38,7 +39,8 @@ class _Guard(MetaPathFinder, Loader):
         if name == EXTENSION and _links_cuda("torchaudio"):
             return ModuleSpec(name, self, is_package=True)
         if name == "torchvision" and self._library is None and _links_cuda(name):
-            self._library = torch.library.Library("torchvision", "FRAGMENT")
+            make: Any = torch.library.Library  # torch declares no types here
+            self._library = make("torchvision", "FRAGMENT")
             for schema in SCHEMAS:
                 self._library.define(schema)
         return None
@@ -61,12 +63,15 @@ class _Guard(MetaPathFinder, Loader):
 
 def _links_cuda(package: str) -> bool:
     """Tell whether the installed build wants CUDA: Linux builds that do not are called +cpu."""
-    return sys.platform == "linux" and not version(package).endswith("+cpu")
+    try:
+        return sys.platform == "linux" and not version(package).endswith("+cpu")
+    except PackageNotFoundError:
+        return False
 
 
 def install() -> None:
-    """Make `import torchaudio` and `import torchvision` work; call it before them, once or often."""
+    """Make `import torchaudio` and `import torchvision` work; call it before them."""
     if torch.version.cuda or torch.version.hip:
         return
-    if not any(isinstance(finder, _Guard) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Guard())
+    if not any(isinstance(finder, Guard) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Guard())

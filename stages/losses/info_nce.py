@@ -37,7 +37,9 @@ def cosine_info_nce(z_A: Tensor, z_V: Tensor, scale: float | Tensor = 1.0) -> Te
     scale: 1 / temperature; `LearnedScale` learns it. Features are paired, [N, D].
     """
     z_A, z_V = F.normalize(z_A.float(), dim=1), F.normalize(z_V.float(), dim=1)
-    return _symmetric(scale * z_A @ gathered(z_V).T, scale * z_V @ gathered(z_A).T)
+    # Half precision would round the cosines to steps of 0.004, times the scale.
+    with torch.autocast(z_A.device.type, enabled=False):
+        return _symmetric(scale * z_A @ gathered(z_V).T, scale * z_V @ gathered(z_A).T)
 
 
 class LearnedScale(nn.Module):

@@ -20,6 +20,7 @@ MODELS: dict[str, str] = {
     "image_encoder": "stages.models.image_encoder:ImageEncoder",
     "swav": "stages.models.image_encoder:SwAV",
     "localizer": "stages.models.localizer:Localizer",
+    "inception": "stages.models.inception:InceptionV3",
     "icgan_generator": "stages.models.icgan:Generator",
     "icgan_discriminator": "stages.models.icgan:Discriminator",
 }

@@ -59,7 +59,7 @@ def invert(
         wanted = None if features is None else features(image)
 
     def loss(z: Tensor, h: Tensor) -> Tensor:  # [B]
-        made = generator(z, h)
+        made: Tensor = generator(z, h)
         error = (made - image).square().mean(dim=(1, 2, 3))
         if features is not None and wanted is not None:
             error = error + feature_weight * (features(made) - wanted).square().mean(dim=1)

@@ -42,15 +42,18 @@ class Localised(NamedTuple):
 class Localizer(nn.Module):
     """Two trunks, one space of D = embed_dim and one cosine classifier.
 
-        map[t, x]     = v[t, x] · q_A[t]           v: unit features of the picture at each place x
-        q_V[t]        = unit(Σ_x α[t, x] v[t, x])  α: softmax over x of map / attention_temperature,
-                                                   or uniform with pooling "average"
-        logits_A[t]   = scale · q_A[t] · W + b     W: one unit vector per class
-        logits_V[t]   = log mean_x exp(scale · v[t, x] · W + b)
+        map[t, x]    = v[t, x] · q_A[t]           v: unit features of the picture at each place x
+        q_V[t]       = unit(Σ_x α[t, x] v[t, x])  α: softmax over x of map / τ, τ = temperature;
+                                                  uniform with pooling "average"
+        logits_A[t]  = scale · q_A[t] · W + b     W: one unit vector per class
+        logits_V[t]  = scale · τ log mean_x exp(v[t, x] · W / τ) + b
 
     so that C[t] = q_V[t] · q_A[t] is a cosine. logits_V never see the sound: an attention trained
     through them could tell the class by the place it looks at. Their smooth maximum lets a small
     source count (Pinheiro & Collobert, From Image-level to Pixel-level Labeling, CVPR 2015).
+
+    scale None: √2 ln(n_classes − 1), 4 at least (Zhang et al., AdaCos, CVPR 2019). A larger one is
+    content before sight and sound of a class have met, so C tells less.
 
     Steps do not depend on each other once in eval mode. The last layers of the image network keep
     their resolution, for a finer map. Sound comes as log mel bands; batch norm on its one channel
@@ -65,20 +68,21 @@ class Localizer(nn.Module):
         width: int | None = None,
         embed_dim: int = 512,
         pooling: Literal["attention", "average"] = "attention",
-        attention_temperature: float = 0.1,
-        scale: float = 16.0,
+        temperature: float = 0.1,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         if n_classes < 1:
             raise ValueError(f"n_classes must be at least 1, got {n_classes}")
         if pooling not in ("attention", "average"):
             raise ValueError(f"pooling must be attention or average, got {pooling!r}")
-        if attention_temperature <= 0 or scale <= 0:
+        if scale is None:
+            scale = max(4.0, math.sqrt(2) * math.log(max(n_classes - 1, 1)))
+        if temperature <= 0 or scale <= 0:
             raise ValueError(
-                f"attention_temperature and scale must be above 0, got {attention_temperature} "
-                f"and {scale}"
+                f"temperature and scale must be above 0, got {temperature} and {scale}"
             )
-        self.pooling, self.attention_temperature, self.scale = pooling, attention_temperature, scale
+        self.pooling, self.temperature, self.scale = pooling, temperature, scale
         strides = STRIDES.get(arch, FINE_STRIDES)
         self.image_trunk = make_trunk(arch, width=width, strides=strides)
         self.image_projection = nn.Conv2d(self.image_trunk.out_channels, embed_dim, 1)
@@ -90,15 +94,8 @@ class Localizer(nn.Module):
 
     def forward(self, frames: Tensor, audio: Tensor) -> Localised:
         """Compare frames [T, 3, H, W] with the sound around each, log mel [T, 1, F, N]."""
-        q_A = self.hear(audio)  # [T, D]
-        v = self.see(frames)  # [T, D, h, w]
-        similarity = (v * q_A[:, :, None, None]).sum(dim=1)  # [T, h, w]
-        if self.pooling == "attention":
-            alpha = (similarity.flatten(1) / self.attention_temperature).softmax(dim=1)  # [T, h·w]
-            pooled = (v.flatten(2) * alpha[:, None]).sum(dim=2)
-        else:
-            pooled = v.mean(dim=(2, 3))
-        q_V = F.normalize(pooled, dim=1)
+        v, q_A = self.see(frames), self.hear(audio)
+        q_V, similarity = self.attend(v, q_A)
         return Localised(q_V, q_A, similarity, self.classify_picture(v), self.classify_sound(q_A))
 
     def hear(self, audio: Tensor) -> Tensor:
@@ -110,14 +107,23 @@ class Localizer(nn.Module):
         """Return v [T, D, h, w], of unit length at each place, of pictures [T, 3, H, W]."""
         return F.normalize(self.image_projection(self.image_trunk(frames)), dim=1)
 
+    def attend(self, v: Tensor, q_A: Tensor) -> tuple[Tensor, Tensor]:
+        """Return q_V [T, D] and the map [T, h, w] of v [T, D, h, w] and q_A [T, D]."""
+        similarity = (v * q_A[:, :, None, None]).sum(dim=1)
+        if self.pooling == "average":
+            return F.normalize(v.mean(dim=(2, 3)), dim=1), similarity
+        alpha = (similarity.flatten(1) / self.temperature).softmax(dim=1)  # [T, h·w]
+        return F.normalize((v.flatten(2) * alpha[:, None]).sum(dim=2), dim=1), similarity
+
     def classify_sound(self, q_A: Tensor) -> Tensor:
         """Return logits [T, n_classes] of q_A [T, D]."""
         return self.scale * q_A @ F.normalize(self.classes, dim=1).T + self.bias
 
     def classify_picture(self, v: Tensor) -> Tensor:
         """Return logits [T, n_classes] of v [T, D, h, w]: a smooth maximum over all places."""
-        logits = self.classify_sound(v.flatten(2).transpose(1, 2))  # [T, h·w, n_classes]
-        return logits.logsumexp(dim=1) - math.log(logits.shape[1])
+        cosines = F.normalize(self.classes, dim=1) @ v.flatten(2)  # [T, n_classes, h·w]
+        smooth = (cosines / self.temperature).logsumexp(dim=2) - math.log(cosines.shape[2])
+        return self.scale * self.temperature * smooth + self.bias
 
 
 class _Queries(nn.Module):
@@ -128,8 +134,9 @@ class _Queries(nn.Module):
         self.localizer = localizer
 
     def forward(self, frames: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        found: Localised = self.localizer(frames, audio)
-        return found.q_v, found.q_a, found.map
+        v, q_A = self.localizer.see(frames), self.localizer.hear(audio)
+        q_V, similarity = self.localizer.attend(v, q_A)
+        return q_V, q_A, similarity
 
 
 def export_onnx(

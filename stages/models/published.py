@@ -12,11 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avdata.errors import SettingsError, WeightsError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training code keeps them
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 SHOWN = 8  # lines of a mismatch that are printed
 
 
@@ -114,12 +124,10 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"checkpoint {path} does not exist")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             content: object = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"cannot read the checkpoint {path}: {reason}") from None
     for wrapper in WRAPPERS:

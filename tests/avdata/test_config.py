@@ -53,6 +53,9 @@ def test_overrides_reach_nested_settings_and_are_strict(tmp_path: Path) -> None:
     )
     assert pipeline.steps.trim.window_s == 4.5
     assert pipeline.steps.select.require == {"loudness_lufs": Range(min=-50.0)}
+    assert load_pipeline(path, ["steps.trim.window_s=2e0"]).steps.trim.window_s == 2.0
+    with pytest.raises(SettingsError, match="must be a number, got 'two'"):
+        load_pipeline(path, ["steps.trim.window_s=two"])
     with pytest.raises(SettingsError, match="key=value"):
         load_pipeline(path, ["steps.trim.window_s"])
     with pytest.raises(SettingsError, match="unknown key"):

@@ -492,6 +492,23 @@ def test_get_keeps_lists_and_fills_options_from_files(tmp_path: Path, home: str)
     assert [clip.labels for clip in iter_manifest(str(tmp_path / "m.jsonl"))] == [("rain",)]
 
 
+def test_import_wants_the_files_that_options_take(tmp_path: Path, home: str) -> None:
+    files = [{"name": name, "urls": [f"{home}/{name}"]} for name in ("test.csv", "categories.txt")]
+    option_files = {"categories": "categories.txt"}
+    mine = described(tmp_path, home, 1, files=files, option_files=option_files)
+    listed = wrote(tmp_path / "lists/test.csv", LIST.decode())
+    classes = wrote(tmp_path / "lists/categories.txt", "rain\n")
+    other = wrote(tmp_path / "mine.txt", "dog\n")
+    out = str(tmp_path / "m.jsonl")
+    command = ["import", mine, str(listed), "-o", out]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, ManifestError)
+    assert f"needs categories.txt too ({home}/categories.txt)" in str(done.exception)
+    for extra, label in (([str(classes)], "rain"), (["--option", f"categories={other}"], "dog")):
+        assert CliRunner().invoke(app, [*command, *extra]).exit_code == 0
+        assert [clip.labels for clip in iter_manifest(out)] == [(label,)]
+
+
 def test_get_tells_when_the_list_has_changed(tmp_path: Path, home: str) -> None:
     command = ["get", described(tmp_path, home, 5), "-o", str(tmp_path / "m.csv")]
     done = CliRunner().invoke(app, command)

@@ -22,7 +22,7 @@ from avdata.loader import Batch, Loader
 from avdata.sampling import epoch_order, rank_batches
 from avdata.shards import DATASET_NAME
 from avdata.store import Store
-from avdata.views import View, random_box
+from avdata.views import View, choose_frames, random_box
 from tests.shard_factory import Made, pack, picture, sound, write_table
 
 N_CLIPS = 23
@@ -312,6 +312,61 @@ class TestViews:
         (best,) = Loader(store.root, batch_size=20)
         assert set(np.round(best.image[:, 16, 16, 2] / 80).astype(int).tolist()) == {1}
 
+    @pytest.mark.parametrize(
+        ("view", "numbers"),
+        [
+            (View(frame="even", n_frames=1), [1]),
+            (View(frame="even", n_frames=3), [0, 1, 2]),
+            (View(frame="even", n_frames=5), [0, 0, 1, 2, 2]),
+            (View(frame="random", n_frames=3), [0, 1, 2]),
+        ],
+    )
+    def test_several_frames_come_in_the_order_of_time(
+        self, store: Store, view: View, numbers: list[int]
+    ) -> None:
+        pack(store, [write_table(store, "a", MADE)], ShardSettings(frames="all"))
+        (batch,) = Loader(store.root, batch_size=N_CLIPS, view=view)
+        assert batch.image.shape == (len(batch), len(numbers), 32, 32, 3)
+        assert batch.frame_times_s is not None
+        for clip, key in enumerate(batch.keys):
+            np.testing.assert_allclose(batch.frame_times_s[clip], 0.1 * np.array(numbers))
+            for place, number in enumerate(numbers):
+                expected = picture(MADE[int(key[4:])], number)
+                assert np.abs(batch.image[clip, place].astype(int) - expected).max() <= 4
+
+    def test_picked_frames_are_brought_into_the_order_of_time(self, store: Store) -> None:
+        pack(store, [write_table(store, "a", MADE)], ShardSettings(frames="picked"))
+        (batch,) = Loader(store.root, batch_size=N_CLIPS, view=View(frame="even", n_frames=2))
+        np.testing.assert_allclose(batch.frame_times_s, [[0.0, 0.1]] * len(batch))
+
+    def test_random_frames_repeat_only_when_there_are_no_others(self) -> None:
+        times_s = [0.2, 0.0, 0.1, 0.3]
+        chosen = [
+            choose_frames(times_s, View(frame="random", n_frames=n), np.random.default_rng(seed))
+            for seed in range(200)
+            for n in (2, 4, 6)
+        ]
+        for frames in chosen:
+            counts = Counter(frames)
+            assert max(counts.values()) - (min(counts.values()) if len(frames) >= 4 else 1) <= 1
+            assert [times_s[i] for i in frames] == sorted(times_s[i] for i in frames)
+        pairs = Counter(tuple(frames) for frames in chosen if len(frames) == 2)
+        assert len(pairs) == 6  # every pair, about 33 times
+        assert min(pairs.values()) > 15
+        assert max(pairs.values()) < 60
+
+    def test_chance_in_several_frames_is_keyed(self, store: Store) -> None:
+        pack(store, [write_table(store, "a", MADE)], ShardSettings(frames="all"))
+        view = View(image_size_px=16, crop_area=(0.2, 0.9), frame="random", n_frames=2)
+        one, other = (
+            {key: batch.image[n].tobytes() for batch in loader for n, key in enumerate(batch.keys)}
+            for loader in (
+                Loader(store.root, batch_size=5, seed=3, workers=workers, view=view)
+                for workers in (0, 3)
+            )
+        )
+        assert one == other
+
     def test_random_boxes_lie_within_and_have_the_asked_area(self) -> None:
         view = View(image_size_px=8, crop_area=(0.25, 0.5))
         rng = np.random.default_rng(0)
@@ -349,6 +404,9 @@ class TestViews:
             {"crop_area": (0.5, 1.0)},
             {"image_size_px": 0},
             {"audio_s": 0.0},
+            {"frame": "even"},
+            {"n_frames": 2},
+            {"frame": "random", "n_frames": 0},
         ],
     )
     def test_views_out_of_range_are_refused(self, bad: dict) -> None:

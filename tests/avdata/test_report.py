@@ -21,7 +21,7 @@ import pytest
 
 from avdata import audio
 from avdata.clip import Status
-from avdata.errors import Reason
+from avdata.errors import Reason, StoreError
 from avdata.report import Section, pictures, write_report
 from avdata.report.advice import ADVICE
 from avdata.report.tally import Tally, nice_edges
@@ -226,8 +226,20 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert page.text.count("<script>alert(1)</script>") > 5
 
 
-def test_empty_folder_and_empty_tables(tmp_path: Path) -> None:
-    assert "This run has no clips yet" in Page(write_report(str(tmp_path / "new"))).text
+def test_a_folder_without_a_run_gets_no_report(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is no run folder: it has none of summary.json"):
+        write_report(str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_summary_is_named(run: FakeRun, tmp_path: Path) -> None:
+    shutil.copy(run.root / "fetch.parquet", tmp_path)
+    (tmp_path / "summary.json").write_text('{"name": "cut o')
+    with pytest.raises(StoreError, match=r"summary.json is damaged .*; remove it"):
+        write_report(str(tmp_path))
+
+
+def test_empty_tables(tmp_path: Path) -> None:
     write_clips(tmp_path / "fetch.parquet", [])
     page = Page(write_report(str(tmp_path)))
     assert "This run has no clips yet" in page.text
@@ -410,12 +422,15 @@ def many_rows(run: FakeRun, root: Path, rows: int) -> Path:
 
 
 def peak_mb(root: Path) -> float:
-    """Return the peak memory of a process that writes the report."""
+    """Return the peak memory of a process that writes the report.
+
+    From /proc, which starts anew with the program; getrusage also counts the parent before it.
+    """
     program = (
-        "import resource, sys\n"
+        "import re, sys\n"
         "from avdata.report import write_report\n"
         "write_report(sys.argv[1])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(root)], capture_output=True, text=True, check=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from torch.nn.parallel import DistributedDataParallel
 from stages.losses.info_nce import LearnedScale, cosine_info_nce, euclidean_info_nce
 from tests.stages.losses.processes import run_in_processes
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 def features(n: int, dim: int, seed: int) -> Tensor:
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("loss", [euclidean_info_nce, cosine_info_nce])
-def test_equal_logits_give_chance(loss) -> None:
+def test_equal_logits_give_chance(loss: Loss) -> None:
     same = torch.ones(64, 16)
     assert loss(same, same).item() == pytest.approx(math.log(64), abs=1e-6)
     # Chance also where every sound is as far from every picture: orthogonal planes.
@@ -60,11 +63,19 @@ def test_cosine_equals_its_equation_in_float64() -> None:
 
 
 @pytest.mark.parametrize("loss", [euclidean_info_nce, cosine_info_nce])
-def test_lengths_of_features_do_not_count_but_sides_do_not_differ(loss) -> None:
+def test_lengths_of_features_do_not_count_but_sides_do_not_differ(loss: Loss) -> None:
     z_A, z_V = features(6, 5, 4), features(6, 5, 5)
     stretched = z_A * torch.linspace(0.1, 9, 6)[:, None]
     torch.testing.assert_close(loss(stretched, z_V), loss(z_A, z_V))
     torch.testing.assert_close(loss(z_V, z_A), loss(z_A, z_V))
+
+
+@pytest.mark.parametrize("loss", [euclidean_info_nce, cosine_info_nce])
+def test_autocast_does_not_round_the_logits(loss: Loss) -> None:
+    z_A, z_V = features(16, 32, 11), features(16, 32, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = loss(z_A, z_V)
+    torch.testing.assert_close(inside, loss(z_A, z_V))
 
 
 def test_gradient_is_finite_and_right_where_pairs_coincide() -> None:

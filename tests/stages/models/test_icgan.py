@@ -102,7 +102,7 @@ def test_power_iteration_converges_to_the_largest_singular_value() -> None:
 
 
 def test_the_gradient_goes_through_the_singular_value() -> None:
-    # With a converged u, W / σ(W) is what spectral_weight computes, so torch's SVD differentiates it.
+    # With a converged u the function is W / σ(W), which torch's SVD can differentiate too.
     weight = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     u, mix = torch.randn(4, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
     for _ in range(500):
@@ -145,6 +145,7 @@ def test_attention_starts_as_the_identity() -> None:
 # Published names ---------------------------------------------------------------------------------
 
 SPECTRAL = ("weight", "u0", "sv0")
+ATTENTION = ("theta", "phi", "g", "o")
 
 
 def published_keys(*, blocks: int, attention: dict[int, int], generator: bool) -> set[str]:
@@ -161,7 +162,7 @@ def published_keys(*, blocks: int, attention: dict[int, int], generator: bool) -
                 keys |= {f"blocks.{n}.0.{norm}.stored_{s}" for s in ("mean", "var")}
                 keys |= {f"blocks.{n}.0.{norm}.{p}.{x}" for p in ("gain", "bias") for x in SPECTRAL}
     for n in attention:
-        keys |= {f"blocks.{n}.1.{c}.{leaf}" for c in "theta phi g o".split() for leaf in SPECTRAL}
+        keys |= {f"blocks.{n}.1.{c}.{leaf}" for c in ATTENTION for leaf in SPECTRAL}
         keys.add(f"blocks.{n}.1.gamma")
     if generator:
         keys.add("shared.weight")

@@ -1,0 +1,229 @@
+"""Train an instance-conditioned GAN: python -m stages.train_icgan pipelines/x.yaml [--set ...]
+
+A BigGAN whose generator is told by the feature of a picture what its neighbours look like; the
+generator of Sound2Scene. Casanova et al., Instance-conditioned GAN, NeurIPS 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from avdata.errors import SettingsError
+from avdata.shards import open_folder, read_dataset
+from avdata.store import Store
+from avdata.strict import section, setting
+from avdata.views import View
+from stages.common.checkpoint import ModelCard
+from stages.common.data import require_size
+from stages.common.features import cached_features
+from stages.common.frozen_encoder import load_image_encoder
+from stages.common.instances import Instances, as_images, as_pictures, open_instances
+from stages.common.launch import launch, stage_folder
+from stages.common.optim import adam
+from stages.common.rng import generator_for
+from stages.common.run import Run
+from stages.common.settings import TrainSettings
+from stages.losses.hinge import discriminator_hinge, generator_hinge
+from stages.models import build
+from stages.models.icgan import unit_norm
+
+BETAS, EPS = (0.0, 0.999), 1e-6  # of Adam, in BigGAN and IC-GAN
+GRID_ROWS, GRID_COLUMNS = 8, 8  # of the sample pictures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IcganTrainSettings(TrainSettings):
+    """The shared settings, with the paper's batch and average as defaults."""
+
+    batch_size: int = setting(
+        2048, "Instances of one update, over all GPUs and micro-batches together."
+    )
+    ema_decay: float | None = setting(0.9999, "Decay of the averaged generator; null: none.")
+    ema_start_step: int = setting(20_000, "Until this step the average is a copy of the weights.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """An IC-GAN; the defaults are the paper's at 128 pixels."""
+
+    train: IcganTrainSettings = section(IcganTrainSettings, "Steps, batch, precision, checkpoints.")
+    image_encoder: str | None = setting(
+        None, "Weights of the image encoder, ours or SwAV's; null: of stage train_image_encoder."
+    )
+    encoder_view_px: int = setting(256, "Side to which a picture is brought for the encoder.")
+    encoder_input_px: int | None = setting(
+        224, "Side to which it is then resampled on the device; null: not."
+    )
+    resolution: int = setting(128, "Side of the generated pictures: 32, 64, 128 or 256.")
+    channels: int = setting(96, "Width of the narrowest layers of both networks (ch).")
+    z_dim: int = setting(120, "Noise: a multiple of the number of blocks + 1.")
+    embed_dim: int = setting(512, "To how many dimensions the generator embeds the feature.")
+    attention_px: tuple[int, ...] = setting((64,), "Self-attention at these sides; [] for none.")
+    neighbours: int = setting(50, "Nearest neighbours of an instance that count as real (k).")
+    flip: bool = setting(True, "Mirror every second real picture and instance.")
+    g_lr: float = setting(4e-5, "Learning rate of the generator.")
+    d_lr: float = setting(1e-4, "Learning rate of the discriminator.")
+    d_steps: int = setting(1, "Updates of the discriminator for one of the generator.")
+    sync_batch_norm: bool = setting(True, "Batch norm over all GPUs; on the CPU each rank's own.")
+
+
+def train(run: Run[Settings]) -> None:
+    """Train an instance-conditioned GAN."""
+    settings = run.settings
+    if settings.train.strategy == "fsdp":
+        raise SettingsError("spectral norm needs whole weights: use train.strategy auto or ddp")
+    instances = open_data(run)
+    d_rows = run.rows(len(instances), "rows of the discriminator")
+    g_rows = run.rows(len(instances), "rows of the generator")
+
+    common = {
+        "resolution": settings.resolution,
+        "channels": settings.channels,
+        "feature_dim": instances.features.values.shape[1],
+        "attention_px": settings.attention_px,
+    }
+    generator_sizes = {**common, "z_dim": settings.z_dim, "embed_dim": settings.embed_dim}
+    card = ModelCard(name="icgan_generator", settings=generator_sizes)
+    network = prepared(build("icgan_generator", **generator_sizes), run)
+    generator = run.model("generator", network, card=card, ema=True)
+    critic = prepared(build("icgan_discriminator", **common), run)
+    discriminator = run.model("discriminator", critic)
+    g_optimizer = run.optimizer(
+        "generator", adam(generator, lr=settings.g_lr, betas=BETAS, eps=EPS)
+    )
+    d_optimizer = run.optimizer(
+        "discriminator", adam(discriminator, lr=settings.d_lr, betas=BETAS, eps=EPS)
+    )
+
+    def noise(n: int) -> Tensor:
+        shape = (n, settings.z_dim)
+        return torch.randn(shape, generator=run.generator, device=run.device)
+
+    def d_loss(rows: Tensor) -> dict[str, Tensor]:
+        h = instances.conditions(rows, run.generator)
+        with torch.no_grad():
+            fake = generator(noise(len(rows)), h)
+        real = instances.reals(rows, run.generator)
+        # One pass for both: spectral norm's power iteration advances once per step.
+        scores = discriminator(torch.cat([real, fake]), torch.cat([h, h]))
+        real_score, fake_score = scores.chunk(2)
+        loss = discriminator_hinge(real_score, fake_score)
+        return {"loss": loss, "real": real_score.mean(), "fake": fake_score.mean()}
+
+    def g_loss(rows: Tensor) -> Tensor:
+        h = instances.conditions(rows, run.generator)
+        return generator_hinge(discriminator(generator(noise(len(rows)), h), h))
+
+    for step in run.steps(g_rows):
+        for _ in range(settings.d_steps):
+            scores = run.backward(discriminator, d_rows, d_loss)
+            d_norm = run.update(d_optimizer)
+        g_values = run.backward(generator, g_rows, g_loss)
+        g_norm = run.update(g_optimizer)
+        run.log(
+            {
+                "g_loss": g_values["loss"],
+                "d_loss": scores["loss"],
+                "d_real": scores["real"],
+                "d_fake": scores["fake"],
+                "g_grad_norm": g_norm,
+                "d_grad_norm": d_norm,
+            }
+        )
+        if run.evaluation_due:
+            with run.evaluating():
+                if run.is_main:
+                    sheet = samples(network, settings.z_dim, instances, run)
+                    save_png(sheet, run.folder / "samples" / f"step-{step:08d}.png")
+
+
+def open_data(run: Run[Settings]) -> Instances:
+    """Return the training split; the first rank makes what is not there yet."""
+    settings = run.settings
+    path = settings.image_encoder or stage_folder(run.pipeline, "train_image_encoder")
+    encoder = load_image_encoder(path, input_px=settings.encoder_input_px)
+    for side in (settings.resolution, settings.encoder_view_px):
+        require_size(read_dataset(open_folder(run.shards)), View(image_size_px=side), run.shards)
+    folder = run.folder.parent / "features"
+    features = cached_features(
+        folder,
+        run.shards,
+        "train",
+        encoder,
+        view=View(image_size_px=settings.encoder_view_px),
+        mirrored=settings.flip,
+        workers=settings.train.workers,
+        device=run.device,
+    )
+
+    def instances() -> Instances:
+        return open_instances(
+            folder,
+            run.shards,
+            "train",
+            features,
+            size_px=settings.resolution,
+            k=settings.neighbours,
+            device=run.device,
+            workers=settings.train.workers,
+        )
+
+    if run.is_main:
+        instances()
+    run.fabric.barrier()
+    return instances()
+
+
+def prepared(network: nn.Module, run: Run[Settings]) -> nn.Module:
+    """Return the network laid out for the device: channels last, batch norm across GPUs."""
+    if run.device.type != "cuda":
+        return network
+    channels_last(network)
+    if run.settings.sync_batch_norm and run.world_size > 1:
+        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+        network = convert(network)
+    return network
+
+
+def channels_last(network: nn.Module) -> None:
+    """Lay the convolutions' weights out as tensor cores want them; their outputs follow."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def samples(
+    generator: nn.Module, z_dim: int, instances: Instances, run: Run[Settings]
+) -> NDArray[np.uint8]:
+    """Return a sheet uint8 [H, W, 3]: in each row an instance, then pictures made from it.
+
+    A column has the same noise throughout; instances and noise are those of the seed.
+    """
+    rng = generator_for(run.seed, run.name, "samples", torch.device("cpu"))
+    rows = torch.randperm(len(instances), generator=rng)[:GRID_ROWS].numpy()
+    z = torch.randn((GRID_COLUMNS, z_dim), generator=rng).to(run.device)
+    h = unit_norm(torch.from_numpy(instances.features.values[rows])).to(run.device)
+    columns = [as_pictures(instances.pictures[rows], run.device)]
+    columns += [generator(noise.expand(len(rows), -1), h) for noise in z]
+    grid = np.stack([as_images(column) for column in columns])  # [columns, rows, S, S, 3]
+    n_columns, n_rows, side = grid.shape[:3]
+    lines = grid.transpose(1, 2, 0, 3, 4)  # [rows, S, columns, S, 3]
+    return lines.reshape(n_rows * side, n_columns * side, 3)
+
+
+def save_png(image: NDArray[np.uint8], path: Path) -> None:
+    """Write uint8 [H, W, 3] as PNG, at once."""
+    with Store(str(path.parent)).writing(path.name) as beside:
+        Image.fromarray(image).save(beside, "PNG")
+
+
+if __name__ == "__main__":
+    launch("train_icgan", Settings, train)

@@ -1,0 +1,58 @@
+"""Real torchrun, two processes, gloo: what is learnt does not depend on how it is divided."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.stages.toy_runs import curve, folder_of, run_here, run_program, weights
+
+# Without what depends on how a batch is divided: its statistics, and noise drawn per rank.
+DIVISIBLE = ("batch_norm=false", "dropout=0", "noise=0", "train.ema_decay=0.5", "train.steps=6")
+
+
+@pytest.fixture
+def alone(pipeline: Path, tmp_path: Path) -> Path:
+    run_here(pipeline, *DIVISIBLE, f"output={tmp_path / 'alone'}")
+    return tmp_path / "alone" / "stages" / "train_toy"
+
+
+def assert_same_training(folder: Path, alone: Path, *, sharded: bool = False) -> None:
+    for mine, other in zip(curve(folder), curve(alone), strict=True):
+        if sharded:  # 7 held-out clips for two ranks that have to stay together: one comes twice
+            mine, other = ({k: v for k, v in m.items() if k != "val_loss"} for m in (mine, other))
+        assert mine == pytest.approx(other, rel=1e-5)
+    for name in ("model.safetensors", "model.ema.safetensors"):
+        mine, other = (weights(f / "checkpoints/step-00000006" / name) for f in (folder, alone))
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+
+
+def test_micro_batches_equal_a_big_batch(pipeline: Path, alone: Path) -> None:
+    assert_same_training(run_here(pipeline, *DIVISIBLE, "train.accumulate=4"), alone)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_equal_one(strategy: str, pipeline: Path, alone: Path) -> None:
+    """Both are killed at step 4; one process takes over from DDP, two from FSDP."""
+    options = (*DIVISIBLE, f"train.strategy={strategy}", "train.accumulate=2")
+    killed = run_program(pipeline, *options, processes=2, killed_at=4)
+    assert "SIGKILL" in killed.stderr
+    folder = folder_of(pipeline)
+    assert len(curve(folder)) == 3
+    if strategy == "ddp":
+        run_here(pipeline, *DIVISIBLE)
+    else:
+        done = run_program(pipeline, *options, processes=2)
+        assert done.returncode == 0, done.stderr
+    assert_same_training(folder, alone, sharded=strategy == "fsdp")
+    lines = (folder / "environment.jsonl").read_text().splitlines()
+    assert [json.loads(line)["processes"] for line in lines] == [2, 1 if strategy == "ddp" else 2]
+
+
+def test_adversaries_on_two_processes(pipeline: Path) -> None:
+    done = run_program(pipeline, processes=2, module="tests.stages.toy_gan")
+    assert done.returncode == 0, done.stderr
+    assert "adversaries agree" in done.stdout

@@ -1,0 +1,489 @@
+"""The Sound2Scene trainer over small shards: end to end, its optimum, stopping, resuming, ranks."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avdata.audio_spec import SOUND2SCENE, AudioSpec
+from avdata.config import ShardSettings
+from avdata.errors import SettingsError
+from avdata.sampling import epoch_order
+from avdata.store import Store
+from avdata.views import View
+from stages.common import pair_data
+from stages.common.checkpoint import ModelCard, load_model, load_weights, save_weights
+from stages.common.frozen_encoder import load_image_encoder
+from stages.common.launch import launch, read_settings
+from stages.common.metrics_log import read_metrics
+from stages.common.pairs import HeldOutPairs, PairReader, Pairs, PairSource, read_clips
+from stages.losses.info_nce import euclidean_info_nce
+from stages.models import build
+from stages.models.frontend import Frontend
+from stages.train_sound2scene import Settings, audio_spec, train
+from tests import shard_factory
+from tests.shard_factory import Made, pack, write_table
+from tests.stages.losses.processes import run_in_processes
+
+ROOT = Path(__file__).parents[2]
+RATE_HZ = 16_000
+KINDS = 8
+TRAIN_CLIPS, VAL_CLIPS = 32, 8
+ENCODER = {"arch": "tiny", "width": 4}  # 32 features
+CLOCKED = {"samples_per_s", "data_wait_share"}
+
+
+def tone(made: Made) -> np.ndarray:
+    """A pitch per kind, an octave and a half in all, in a noise of the clip's own."""
+    rng = np.random.default_rng(made.number)
+    t = np.arange(made.n_samples) / RATE_HZ
+    pitch_hz = 400 * 1.4 ** (made.number % KINDS)
+    wave = 0.3 * np.sin(2 * np.pi * pitch_hz * t) + 0.01 * rng.standard_normal(t.size)
+    return (wave * 32767).astype(np.int16)
+
+
+def stripes(made: Made, frame: int) -> np.ndarray:
+    """A colour and a width of stripes per kind; every frame a little brighter."""
+    kind = made.number % KINDS
+    colour = np.array([255 * (kind >> bit & 1) for bit in range(3)]) // 2 + 20 * frame
+    bright = np.arange(32) // (kind % 3 + 1) % 2 * 60
+    image = np.broadcast_to(colour + bright[None, :, None], (32, 32, 3))
+    return image.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def made_clips(with_val: bool = True) -> list[Made]:
+    """Four clips a video; half a second each, every third one shorter."""
+    count = TRAIN_CLIPS + (VAL_CLIPS if with_val else 0)
+    return [
+        Made(
+            n,
+            source=n // 4,
+            start_ms=n % 4 * 500,
+            split="train" if n < TRAIN_CLIPS else "val",
+            n_samples=8000 if n % 3 else 3000,
+        )
+        for n in range(count)
+    ]
+
+
+def pack_clips(folder: Path, clips: list[Made], settings: ShardSettings, rate_hz: int) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_factory, "picture", stripes)
+        patch.setattr(shard_factory, "sound", tone)
+        patch.setattr(shard_factory, "SAMPLE_RATE_HZ", rate_hz)
+        store = Store(str(folder))
+        pack(store, [write_table(store, "part", clips)], settings)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 clips to train on, 8 held out: 32 x 32 px, 16 kHz, two picked frames each."""
+    folder = tmp_path_factory.mktemp("tones")
+    return pack_clips(folder, made_clips(), ShardSettings(max_clips=10), RATE_HZ)
+
+
+@pytest.fixture(scope="session")
+def image_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("encoder") / "image.safetensors"
+    card = ModelCard(name="image_encoder", settings=ENCODER)
+    save_weights(path, build("image_encoder", **ENCODER).state_dict(), card.metadata())
+    return path
+
+
+@dataclass(frozen=True)
+class Program:
+    """The trainer over a pipeline file."""
+
+    pipeline: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.pipeline.parent / "run/stages/train_sound2scene"
+
+    def arguments(self, overrides: tuple[str, ...]) -> list[str]:
+        words = [str(self.pipeline)]
+        for text in overrides:
+            whole = text if text.startswith("output=") else f"stages.train_sound2scene.{text}"
+            words += ["--set", whole]
+        return words
+
+    def here(self, *overrides: str, output: Path | None = None) -> Path:
+        """Train in this process, and return the folder."""
+        if output is not None:
+            overrides = (*overrides, f"output={output}")
+        launch("train_sound2scene", Settings, train, self.arguments(overrides))
+        return self.folder if output is None else output / "stages/train_sound2scene"
+
+    def started(self, *overrides: str, processes: int = 0) -> subprocess.CompletedProcess[str]:
+        """Train as a program, under torchrun if `processes` are given."""
+        starter = ["-m"]
+        if processes:
+            torchrun = "torch.distributed.run"
+            starter += [torchrun, "--standalone", f"--nproc-per-node={processes}", "-m"]
+        command = [sys.executable, *starter, "stages.train_sound2scene"]
+        return subprocess.run(
+            [*command, *self.arguments(overrides)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+
+@pytest.fixture
+def program(tmp_path: Path, shards: Path, image_encoder: Path) -> Program:
+    path = tmp_path / "tones.yaml"
+    path.write_text(f"""
+name: tones
+seed: 1
+output: {tmp_path / "run"}
+stages:
+  train_sound2scene:
+    train: {{steps: 4, batch_size: 8, log_every: 1, checkpoint_every: 3, evaluate_every: 2,
+            workers: 1, shards: {shards}, device: cpu}}
+    data: {{image_size_px: 32, input_px: null, val_batch_size: 8}}
+    image_encoder: {image_encoder}
+    arch: tiny
+    width: 4
+    duration_s: 0.5
+""")
+    return Program(path)
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """Return metrics.jsonl without what a clock measured."""
+    return [{k: v for k, v in line.items() if k not in CLOCKED} for line in read_metrics(folder)]
+
+
+# end to end
+
+
+@pytest.mark.slow
+def test_from_the_command_line_to_an_audio_encoder(program: Program) -> None:
+    done = program.started("data.frames=picked")
+    assert done.returncode == 0, done.stderr
+    model, metadata = load_model(program.folder)
+    assert metadata["model"] == "audio_encoder"
+    assert metadata["audio"]["n_samples"] == 8000
+    spec = audio_spec(0.5)
+    assert model(torch.zeros(2, *spec.shape)).shape == (2, 32)
+    last = curve(program.folder)[-1]
+    assert {"loss", "alignment", "r1", "val_loss", "val_alignment", "val_r1"} <= last.keys()
+    # The features of both picked frames of each clip, kept beside the run.
+    arrays = [np.load(p) for p in (program.folder.parent / "frame_features").glob("*.npy")]
+    assert sorted(len(array) for array in arrays) == [2 * VAL_CLIPS, 2 * TRAIN_CLIPS]
+
+
+def test_cached_features_are_those_of_the_live_encoder(program: Program) -> None:
+    """The same curve, although only one of them runs the image encoder in its steps."""
+    kept = curve(program.here("data.frames=picked"))
+    other = ("data.frames=picked", "data.image_features=live")
+    live = curve(program.here(*other, output=program.pipeline.parent / "live"))
+    for cached_line, live_line in zip(kept, live, strict=True):
+        assert cached_line == pytest.approx(live_line, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["l_total", "l_nce", "l2"])
+def test_one_batch_is_learnt_to_the_optimum(
+    loss: str, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight z^V at right angles.
+
+    l_total: z^A = z^V, all others at √2. l_nce: z^A gains by turning away from the others, until
+    its own cosine is √(7/8) and theirs are -√(1/56), √(8/7) apart. l2: 0.
+    """
+    axes = np.tile(np.eye(8, 32, dtype=np.float32), (TRAIN_CLIPS // 8, 1))
+    monkeypatch.setattr(pair_data, "frame_features", lambda *_, **__: axes)
+    monkeypatch.setattr(pair_data, "PairReader", FirstEight)
+    folder = program.here(
+        *(f"loss={loss}", "final_relu=false", "lr=0.01", "width=8", "duration_s=0.25"),
+        *("train.steps=80", "train.evaluate_every=80", "train.log_every=10"),
+    )
+    apart = {"l_total": math.sqrt(2), "l_nce": math.sqrt(8 / 7)}
+    best = math.log(1 + 7 * math.exp(-apart[loss])) if loss in apart else 0.0
+    last = curve(folder)[-1]
+    assert best - 1e-6 < last["loss"] < best + 0.08
+    assert last["r1"] == 1
+
+
+class FirstEight(PairReader):
+    """Reads the clips 0..7, whatever is asked for."""
+
+    def __call__(self, rows: NDArray[np.int64], epoch: int | None) -> Pairs:
+        return PairReader.__call__(self, np.arange(8), epoch)
+
+
+def test_sounds_find_pictures_of_held_out_videos(program: Program) -> None:
+    last = curve(program.here("train.steps=60", "train.evaluate_every=60", "width=8", "lr=0.003"))[
+        -1
+    ]
+    assert last["val_r1"] >= 0.5  # chance is 1 / 8
+
+
+# stopping and resuming
+
+
+def test_stops_early_and_keeps_the_best_by_the_held_out_loss(program: Program) -> None:
+    options = ("train.patience=2", "train.evaluate_every=1", "train.steps=200", "lr=0.1")
+    folder = program.here(*options)
+    values = [line["val_loss"] for line in curve(folder)]
+    best = int(np.argmin(values))
+    assert len(values) == best + 1 + 2 < 200
+    metadata, weights = load_weights(folder)
+    assert metadata["step"] == best + 1
+    kept = load_weights(folder / f"checkpoints/step-{best + 1:08d}/audio_encoder.safetensors")[1]
+    assert all(torch.equal(weights[name], kept[name]) for name in kept)
+
+
+def test_interrupted_training_goes_on_bit_for_bit(program: Program, tmp_path: Path) -> None:
+    options = ("data.frames=picked", "train.evaluate_every=5", "train.workers=2")
+    whole = program.here(*options, "train.steps=10")
+    program.here(*options, "train.steps=5", output=tmp_path / "again")
+    again = program.here(*options, "train.steps=10", output=tmp_path / "again")
+    assert curve(again) == curve(whole)
+    assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+# which clips, which frames
+
+
+def test_frames_and_sounds_are_those_of_the_clip(shards: Path) -> None:
+    clips = read_clips(str(shards), "train", frames="picked")
+    reader = PairReader(clips, n_samples=8000, seed=0, view=View())
+    seen: dict[str, set[int]] = {}
+    for epoch in range(6):
+        pairs = reader(np.arange(len(clips)), epoch)
+        assert pairs.image is not None
+        for key, row, image, sound in zip(
+            pairs.keys, pairs.frame_rows, pairs.image, pairs.sound, strict=True
+        ):
+            made = next(m for m in made_clips() if m.key == key)
+            place = int(row - clips.first_frame[clips.keys.index(key)])
+            seen.setdefault(key, set()).add(place)
+            expected = stripes(made, made.picks[place]).astype(int)
+            assert np.abs(image.astype(int) - expected).mean() < 12  # JPEG
+            own = tone(made)
+            np.testing.assert_array_equal(sound, np.resize(own, 8000))  # shorter ones start over
+    assert sum(places == {0, 1} for places in seen.values()) > 0.8 * len(seen)
+
+
+def test_the_middle_frame_is_no_selection(tmp_path: Path) -> None:
+    clips = [Made(n, split="train", n_samples=8000, picks=(0,)) for n in range(4)]
+    folder = pack_clips(tmp_path, clips, ShardSettings(frames="all"), RATE_HZ)
+    mid = read_clips(str(folder), "train", frames="mid")
+    best = read_clips(str(folder), "train", frames="best")
+    picture = PairReader(mid, 8000, 0, View())(np.arange(4), None).image
+    other = PairReader(best, 8000, 0, View())(np.arange(4), None).image
+    assert picture is not None
+    assert other is not None
+    # Frames lie at 0, 0.1 and 0.2 s; the middle of half a second is nearest to the last.
+    assert picture.mean() == pytest.approx(other.mean() + 40, abs=6)
+    with pytest.raises(SettingsError, match="frames=picked"):
+        read_clips(str(folder), "train", frames="picked")
+
+
+def test_positions_count_what_was_handed_out(shards: Path) -> None:
+    clips = read_clips(str(shards), "train")
+
+    def make() -> PairSource:
+        return PairSource(PairReader(clips, 800, 0), batch_size=4, seed=5, workers=2)
+
+    source = make()
+    expected = [clips.keys[row] for row in epoch_order(len(clips), 5, 0, shuffle=True)]
+    batches = iter(source)
+    first = [key for _ in range(3) for key in next(batches).keys]
+    state = source.state_dict()
+    resumed = make()
+    resumed.load_state_dict(state)
+    resumed.set_epoch(0)
+    assert first + [key for pairs in resumed for key in pairs.keys] == expected
+
+
+def test_classes_and_held_out_videos(shards: Path, program: Program, tmp_path: Path) -> None:
+    clips = read_clips(str(shards), "train")
+    rest, held_out = clips.divided(0.3, seed=1)
+    assert {*rest.keys, *held_out.keys} == set(clips.keys)
+    assert not {*rest.sources} & {*held_out.sources}
+    assert len(held_out) % 4 == 0  # whole videos
+    assert 0 < len(held_out) < len(rest)
+    rain = clips.with_labels(["rain"])  # of odd clips
+    assert len(rain) == TRAIN_CLIPS // 2
+    row = clips.keys.index(rain.keys[3])
+    assert rain.first_frame[3] == clips.first_frame[row]
+    wanted = tmp_path / "classes.txt"
+    wanted.write_text("rain\nsnow\n")
+    program.here("train.batch_size=4", "data.val_batch_size=4", f"data.classes_file={wanted}")
+    settings = pair_data.PairSettings(classes_file=str(wanted), max_classes=3)
+    with pytest.raises(SettingsError, match="has 2 labels, max_classes is 3"):
+        pair_data.chosen_labels(settings, clips)
+    most = pair_data.PairSettings(max_classes=1)
+    assert pair_data.chosen_labels(most, clips) == ["rain"]
+
+
+# starting from other weights
+
+
+def test_published_and_own_weights_are_a_start(program: Program, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    source = build("audio_encoder", arch="tiny", width=4, out_dim=32)
+    names = {"trunk.": "audnet.", "head.0.": "audnet.fc."}
+    published = {}
+    for name, value in source.state_dict().items():
+        old = next(prefix for prefix in names if name.startswith(prefix))
+        published[f"module.{names[old]}{name.removeprefix(old)}"] = value
+    torch.save(published, tmp_path / "published.pth")
+    from_published = program.here(f"init_from={tmp_path / 'published.pth'}", "lr=1.0e-12")
+    assert_close(load_weights(from_published)[1], source.state_dict())
+    again = program.here(f"init_from={from_published}", "lr=1.0e-12", output=tmp_path / "again")
+    assert_close(load_weights(again)[1], source.state_dict())
+    with pytest.raises(SystemExit):  # built in another way
+        program.here(f"init_from={from_published}", "width=8", output=tmp_path / "other")
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Compare parameters; running statistics move with every batch."""
+    for name, value in expected.items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-8)
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("image_encoder=/nowhere",), ["/nowhere", "stages.train_image_encoder"]),
+        (("data.val_batch_size=9",), ["8 clips are left for val", "data.val_batch_size"]),
+        (("train.batch_size=64",), ["32 clips are left for train", "train.batch_size"]),
+        (("data.val_batch_size=1",), ["at least 2", "always 0"]),
+        (("train.accumulate=2",), ["l_total", "accumulate must be 1"]),
+        (("data.flip=true",), ["image_features: live"]),
+        (("duration_s=0.01",), ["duration_s", "shorter than a window"]),
+        (("data.frames=mid",), ["hold picked frames", "steps.shard.frames=all"]),
+        (("data.classes_file=/nowhere",), ["cannot read classes_file"]),
+    ],
+)
+def test_messages(
+    overrides: tuple[str, ...],
+    words: list[str],
+    program: Program,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        program.here(*overrides)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in words), message
+
+
+def test_shards_of_another_rate(
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pack_clips(tmp_path / "slow", made_clips(), ShardSettings(), 8000)
+    with pytest.raises(SystemExit):
+        program.here(f"train.shards={folder}")
+    message = capsys.readouterr().err
+    assert "16000 Hz" in message
+    assert "8000 Hz" in message
+    assert "steps.trim.sample_rate_hz=16000" in message
+
+
+def test_without_a_val_split(
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pack_clips(tmp_path / "all", made_clips(with_val=False), ShardSettings(), RATE_HZ)
+    with pytest.raises(SystemExit):
+        program.here(f"train.shards={folder}")
+    assert "data.held_out_share=0.1" in capsys.readouterr().err
+    program.here(f"train.shards={folder}", "data.held_out_share=0.3", "data.val_batch_size=4")
+    assert (program.folder / "model.safetensors").exists()
+
+
+def test_durations_have_the_columns_of_the_paper() -> None:
+    assert [audio_spec(s).shape[2] for s in (1, 5, 10)] == [98, 500, 1004]
+    assert audio_spec(10.0) is SOUND2SCENE
+    assert isinstance(audio_spec(5), AudioSpec)
+
+
+def test_the_pipeline_file_is_the_paper() -> None:
+    path = ROOT / "pipelines/vggsound_sound2scene.yaml"
+    _, settings = read_settings(str(path), [], "train_sound2scene", Settings)
+    assert (settings.lr, settings.weight_decay, settings.duration_s) == (1e-3, 1e-5, 10)
+    assert (settings.train.batch_size, settings.train.epochs) == (64, 50)
+    spectrogram = audio_spec(settings.duration_s).shape
+    assert spectrogram == (1, 257, 1004)
+    model = build("audio_encoder", arch=settings.arch, head=settings.head)
+    assert sum(p.numel() for p in model.parameters()) == 12_220_864
+    assert settings.data.held_out_share is not None  # its list has no val split
+
+
+# several processes
+
+
+def held_out_loss(rank: int, world_size: int) -> dict[str, Tensor]:
+    """Return the mean held-out loss of an untrained encoder over batches of eight on all ranks."""
+    clips = read_clips(os.environ["PAIRS_SHARDS"], "train")
+    encoder = load_image_encoder(os.environ["PAIRS_ENCODER"])
+    torch.manual_seed(3)
+    model = build("audio_encoder", arch="tiny", width=4, out_dim=32).eval()
+    frontend = Frontend(audio_spec(0.5))
+    reader = PairReader(clips, 8000, 0, View(image_size_px=32))
+    pairs = HeldOutPairs(
+        reader, batch_size=8 // world_size, rank=rank, world_size=world_size, workers=1
+    )
+    losses = []
+    with torch.no_grad():
+        for pair in pairs:
+            assert pair.image is not None
+            z_V = pair_data.image_features(pair.image, encoder, torch.device("cpu"))
+            losses.append(euclidean_info_nce(model(frontend(torch.from_numpy(pair.sound))), z_V))
+    return {"loss": torch.stack(losses).mean(), "batches": torch.tensor(len(losses))}
+
+
+@pytest.mark.slow
+def test_two_processes_contrast_the_whole_batch(
+    shards: Path, image_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIRS_SHARDS", str(shards))
+    monkeypatch.setenv("PAIRS_ENCODER", str(image_encoder))
+    alone = held_out_loss(0, 1)
+    both = run_in_processes(held_out_loss, 2, tmp_path)
+    assert both[0]["batches"] == both[1]["batches"] == alone["batches"] == TRAIN_CLIPS // 8
+    mean = (both[0]["loss"] + both[1]["loss"]) / 2
+    assert mean.item() == pytest.approx(alone["loss"].item(), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_torchrun(program: Program, tmp_path: Path) -> None:
+    """Losses are of batches of 8, not of 4: near chance ln 8 at first, and not ln 4."""
+    done = program.started("train.steps=2", "lr=1.0e-6", processes=2)
+    assert done.returncode == 0, done.stderr
+    two = curve(program.folder)
+    one = curve(program.here("train.steps=2", "lr=1.0e-6", output=tmp_path / "one"))
+    for both, alone in zip(two, one, strict=True):
+        assert both["loss"] == pytest.approx(alone["loss"], rel=0.03)  # batch norm is per rank
+    assert two[-1]["val_loss"] == pytest.approx(one[-1]["val_loss"], rel=0.03)

@@ -1,0 +1,329 @@
+"""The study's page in a real browser, its key, and the scores of known answers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import json
+import queue
+import shutil
+import subprocess
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from typer.testing import CliRunner
+
+from avdata.errors import SettingsError
+from stages.metrics.bootstrap import wilson
+from stages.metrics.study import Answer, precision_score, recall_scores, share
+from stages.user_study import (
+    Item,
+    app,
+    make_questions,
+    read_items,
+    render,
+    score_files,
+    study_key,
+)
+
+LABELS = ("snow", "ocean", "forest", "fire", "rain")
+
+
+@pytest.fixture(scope="module")
+def items_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty sounds of 0.3 s of five classes, with flat pictures of two methods."""
+    folder = tmp_path_factory.mktemp("study")
+    rows = []
+    for i in range(20):
+        t = np.arange(4800) / 16000
+        soundfile.write(folder / f"{i}.wav", 0.2 * np.sin(2 * np.pi * (300 + 40 * i) * t), 16000)
+        for j, method in enumerate(("ours", "icgan")):
+            colour = (10 * i, 120 * j, 200 - 9 * i)
+            Image.new("RGB", (64, 64), colour).save(folder / f"{method}{i}.png")
+        pictures = {"ours": f"ours{i}.png", "icgan": f"icgan{i}.png"}
+        row = {"id": f"clip{i}", "label": LABELS[i % 5], "sound": f"{i}.wav", "pictures": pictures}
+        rows.append(json.dumps(row))
+    (folder / "items.jsonl").write_text("\n".join(rows) + "\n\n")
+    return folder / "items.jsonl"
+
+
+@pytest.fixture(scope="module")
+def items(items_file: Path) -> list[Item]:
+    return read_items(items_file)
+
+
+def test_questions_are_fair(items: list[Item]) -> None:
+    questions = make_questions(items, "both", 20, "ours", "icgan", seed=3)
+    assert [q.id for q in questions] == [f"q{i:02d}" for i in range(1, 21)]
+    assert Counter(q.protocol for q in questions) == {"recall": 10, "precision": 10}
+    for q in questions:
+        if q.protocol == "recall":
+            assert {o.method for o in q.options} == {"ours", "icgan"}
+            assert {o.item.id for o in q.options} == {q.item.id}
+        else:
+            assert {o.method for o in q.options} == {"ours"}
+            assert len({o.item.label for o in q.options}) == 4
+            assert [o.item for o in q.options].count(q.item) == 1
+    for protocol in ("recall", "precision"):
+        asked = [q.item.id for q in questions if q.protocol == protocol]
+        assert len(set(asked)) == 10
+
+
+def test_the_seed_decides(items: list[Item]) -> None:
+    one = make_questions(items, "both", 10, "ours", "icgan", seed=1)
+    assert one == make_questions(items, "both", 10, "ours", "icgan", seed=1)
+    assert one != make_questions(items, "both", 10, "ours", "icgan", seed=2)
+
+
+def test_no_place_gives_the_answer_away(items: list[Item]) -> None:
+    places: Counter[int] = Counter()
+    for seed in range(60):
+        for q in make_questions(items, "precision", 10, "ours", "icgan", seed=seed):
+            places[[o.item for o in q.options].index(q.item)] += 1
+    for place in range(4):  # 600 draws of one in four
+        assert 110 < places[place] < 190
+
+
+def test_too_little_to_ask(items: list[Item]) -> None:
+    with pytest.raises(SettingsError, match="30 recall questions"):
+        make_questions(items, "recall", 30, "ours", "icgan", seed=0)
+    with pytest.raises(SettingsError, match=r"theirs.*there are 0"):
+        make_questions(items, "recall", 5, "ours", "theirs", seed=0)
+    few = [i for i in items if i.label in ("snow", "ocean", "fire")]
+    with pytest.raises(SettingsError, match="at least 4 labels, there are 3"):
+        make_questions(few, "precision", 5, "ours", "icgan", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 1"),
+        ('{"id": "a"}', "line 1.*label"),
+        ('{"id": "a", "label": "b", "sound": "no.wav", "pictures": {}}', "no.wav is missing"),
+        ('{"id": "a", "label": "b", "sound": "x", "pictures": []}', "line 1"),
+    ],
+)
+def test_items_that_cannot_be_read(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "items.jsonl").write_text(line)
+    with pytest.raises(SettingsError, match=message):
+        read_items(tmp_path / "items.jsonl")
+
+
+def test_the_page_is_whole_and_keeps_the_secret(items: list[Item]) -> None:
+    questions = make_questions(items, "both", 6, "ours", "icgan", seed=0)
+    key = study_key(questions, "ours", "icgan", 0)
+    page = render(questions, key["study"], "Sounds <& pictures>")
+    assert "<title>Sounds &lt;&amp; pictures&gt;</title>" in page
+    assert "http:" not in page
+    assert "https:" not in page
+    for secret in ("ours", "icgan", "clip0", "snow", *(q.item.id for q in questions)):
+        assert secret not in page.replace("yours", "").replace("hours", "").replace("colours", "")
+
+
+# In a browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+DRIVER = """
+const made = [];
+URL.createObjectURL = (blob) => (made.push(blob), "blob:none");
+HTMLAnchorElement.prototype.click = () => {};
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+addEventListener("load", async () => {
+  const log = { locked: 0, prompts: [] };
+  byId("begin").click();
+  while (byId("end").hidden) {
+    const first = byId("options").children[0];
+    if (byId("next").disabled && first.disabled) log.locked += 1;
+    log.prompts.push(byId("prompt").textContent);
+    byId("play").click();
+    while (first.disabled) await wait(20);
+    if (byId("none").hidden) {  // precision: the second click moves the choice
+      first.click();
+      byId("options").children[2].click();
+    } else if (log.prompts.length % 2) byId("none").click();
+    else for (const button of byId("options").children) button.click();
+    byId("next").click();
+  }
+  byId("json").click();
+  byId("csv").click();
+  log.json = await made[0].text();
+  log.csv = await made[1].text();
+  await fetch("/log", { method: "POST", body: JSON.stringify(log) });
+});
+"""
+
+
+def play_through(page: str, profile: Path) -> dict[str, Any]:
+    """Serve a page on 127.0.0.1, open it in Chromium, and return what its driver posts."""
+    posted: queue.Queue[bytes] = queue.Queue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+        def do_POST(self) -> None:
+            posted.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += ["--autoplay-policy=no-user-gesture-required", "--mute-audio", "--no-first-run"]
+    command += [f"--user-data-dir={profile}", f"http://127.0.0.1:{server.server_port}/"]
+    browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        log: dict[str, Any] = json.loads(posted.get(timeout=120))
+    finally:
+        browser.terminate()
+        browser.wait(30)
+        server.shutdown()
+        server.server_close()
+    return log
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_person_answers_in_a_browser(items: list[Item], tmp_path: Path) -> None:
+    questions = make_questions(items, "both", 6, "ours", "icgan", seed=5)
+    key = study_key(questions, "ours", "icgan", 5)
+    page = render(questions, key["study"], "Test")
+    # Only the driver is let in beside the page's own script; it may post its log.
+    digest = base64.b64encode(hashlib.sha256(DRIVER.encode()).digest()).decode()
+    page = page.replace("script-src", f"connect-src 'self'; script-src 'sha256-{digest}'", 1)
+    page = page.replace("</body>", f"<script>{DRIVER}</script></body>")
+    log = play_through(page, tmp_path / "profile")
+    assert log["locked"] == 6  # every question waits for its sound
+    assert Counter(p.startswith("Which pictures") for p in log["prompts"]) == {True: 3, False: 3}
+    (tmp_path / "one.json").write_text(log["json"])
+    (tmp_path / "one.csv").write_text(log["csv"], newline="")
+    saved = json.loads(log["json"])
+    assert len(saved["answers"]) == 6
+    by_id = {q.id: q for q in questions}
+    for answer in saved["answers"]:
+        wanted = {1} if by_id[answer["question"]].protocol == "precision" else {0, 2}
+        assert len(answer["chosen"]) in wanted
+        if wanted == {1}:
+            assert answer["chosen"] == [answer["shown"][2]]
+        assert answer["seconds"] >= 0
+    # Both ways of saving hold the same answers.
+    both = score_files(key, [tmp_path / "one.json", tmp_path / "one.csv"])
+    assert both["answers"] == both["repeated"] == 6
+    csv_only = score_files(key, [tmp_path / "one.csv"])
+    assert csv_only["recall"] == both["recall"]
+    assert csv_only["precision"] == both["precision"]
+
+
+# Scores
+
+
+def test_recall_and_precision_by_hand() -> None:
+    rows = [("p1", "q1", {"ours", "icgan"}), ("p1", "q2", {"ours"}), ("p2", "q1", set())]
+    answers = [Answer(p, q, frozenset(c)) for p, q, c in rows]
+    scores = recall_scores(answers, "ours", "icgan")
+    values = {name: s.by_people.value for name, s in scores.items()}
+    assert values == pytest.approx({"ours": 2 / 3, "icgan": 1 / 3, "difference": 1 / 3})
+    assert scores["ours"].wilson == wilson(2, 3)
+    assert scores["difference"].wilson is None
+    right = {"q1": "clip1", "q2": "clip2"}
+    picks = [
+        Answer("p1", "q1", frozenset({"clip1"})),
+        Answer("p1", "q2", frozenset({"clip1"})),
+        Answer("p2", "q1", frozenset({"clip1", "clip2"})),
+        Answer("p2", "q2", frozenset({"clip2"})),
+    ]
+    assert precision_score(picks, right).by_people.value == 0.5
+
+
+def test_people_who_all_agree_leave_the_doubt_to_the_questions() -> None:
+    answers = [Answer(f"p{p}", f"q{q}", frozenset()) for p in range(70) for q in range(20)]
+    values = [float(int(a.question[1:]) < 15) for a in answers]
+    result = share(answers, values)
+    assert result.by_people.low == result.by_people.high == 0.75
+    assert result.wilson is not None
+    spread = result.by_questions.high - result.by_questions.low
+    assert spread > 4 * (result.wilson.high - result.wilson.low)
+
+
+def answer_file(folder: Path, key: dict[str, Any], person: int, hit: float) -> Path:
+    """Answer as a person who is right with probability `hit` and likes ours, never the rival's."""
+    rng = np.random.default_rng(person)
+    answers = []
+    for q in key["questions"]:
+        names = list(q["options"])
+        if q["protocol"] == "recall":
+            chosen = [n for n in names if q["options"][n]["method"] == "ours"]
+        else:
+            right = [n for n in names if q["options"][n]["item"] == q["item"]]
+            wrong = [n for n in names if n not in right]
+            chosen = right if rng.random() < hit else [str(rng.choice(wrong))]
+        answers.append({"question": q["id"], "chosen": chosen, "shown": names, "seconds": 4.0})
+    path = folder / f"{person}.json"
+    tree = {"study": key["study"], "participant": f"p{person}", "answers": answers}
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def test_seventy_simulated_people(items_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    done = CliRunner().invoke(app, ["build", str(items_file), str(folder), "--seed", "4"])
+    assert done.exit_code == 0, done.output
+    key = json.loads((folder / "key.json").read_text())
+    assert (folder / "study.html").stat().st_size > 20_000
+    files = [str(answer_file(tmp_path, key, person, hit=0.838)) for person in range(70)]
+    done = CliRunner().invoke(app, ["score", str(folder / "key.json"), *files])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert (result["people"], result["answers"], result["refused"]) == (70, 1400, {})
+    precision = result["precision"]["ours"]
+    assert precision["value"] == pytest.approx(0.838, abs=0.042)  # 3 σ of 700 answers
+    for name in ("wilson", "by_people", "by_questions"):
+        assert precision[name]["low"] < precision["value"] < precision[name]["high"]
+        assert precision[name]["low"] > result["precision"]["chance"] == 0.25
+    assert result["recall"]["ours"]["value"] == 1
+    assert result["recall"]["icgan"]["value"] == 0
+    assert result["recall"]["difference"]["value"] == 1
+
+
+def test_bad_files_harm_no_others(items: list[Item], tmp_path: Path) -> None:
+    key = study_key(make_questions(items, "both", 4, "ours", "icgan", 0), "ours", "icgan", 0)
+    good = answer_file(tmp_path, key, 1, 1.0)
+    again = tmp_path / "again.json"
+    shutil.copy(good, again)
+    bad = {
+        "other.json": json.dumps({**json.loads(good.read_text()), "study": "elsewhere"}),
+        "broken.json": "{",
+        "list.json": "[]",
+        "empty.csv": "",
+        "unknown.json": good.read_text().replace("q01", "q99"),
+        "option.json": good.read_text().replace('["a"]', '["z"]').replace('["b"]', '["z"]'),
+    }
+    for name, text in bad.items():
+        (tmp_path / name).write_text(text)
+    paths = [tmp_path / name for name in bad]
+    result = score_files(key, [*paths, good, again])
+    assert set(result["refused"]) == {str(p) for p in paths}
+    assert (result["people"], result["answers"], result["repeated"]) == (1, 4, 4)
+    with pytest.raises(SettingsError, match="no file holds usable answers"):
+        score_files(key, paths)
+
+
+def test_messages_of_the_commands(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text("{}")
+    done = CliRunner().invoke(app, ["score", str(tmp_path / "key.json"), "x.json"])
+    assert isinstance(done.exception, SettingsError)
+    assert "no key of a user study" in str(done.exception)

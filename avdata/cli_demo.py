@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the videos.")]
-PerKind = Annotated[int, typer.Option("--videos-per-kind", help="Videos of each of the 8 kinds.")]
+PerKind = Annotated[
+    int, typer.Option("--videos-per-kind", min=1, help="Videos of each of the 8 kinds.")
+]
 Workers = Annotated[
-    int | None, typer.Option("--workers", "-w", help="Processes; default: one per core.")
+    int | None, typer.Option("--workers", "-w", min=1, help="Processes; default: one per core.")
 ]
 
 

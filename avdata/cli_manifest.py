@@ -138,8 +138,9 @@ def _write(target: str, clips: Iterable[Clip], show: int) -> tuple[int, int]:
     counts = Counter[str]()
     rows = write_manifest(target, _good(clips, counts, show))
     bad = counts.total() - counts["good"]
-    if bad and not rows:
-        raise ManifestError(f"none of the {bad} rows could be used; {target} holds no row")
+    if not rows:
+        why = f"none of the {bad} rows could be used" if bad else "there is nothing to take"
+        raise ManifestError(f"{why}; {target} holds no row")
     typer.echo(f"{target}: {rows} rows" + (f", {bad} bad rows left out" if bad else ""))
     return rows, bad
 

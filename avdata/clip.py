@@ -7,7 +7,7 @@ and return clips; nothing is changed in place and no clip is ever dropped.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -143,12 +143,8 @@ class Clip:
     def to_row(self) -> dict[str, Any]:
         """Return plain values in the order and form of the Arrow schema."""
         row = {name: getattr(self, name) for name in self.__slots__}
-        row["status"] = str(self.status)
-        for name in ("attributes", "measures"):
-            row[name] = sorted(row[name].items())
-        for name in ("source", "media", "selection"):
-            if row[name] is not None:
-                row[name] = asdict(row[name])
+        for name, plain in PLAIN_FORM.items():
+            row[name] = plain(row[name])
         return row
 
     @classmethod
@@ -170,6 +166,25 @@ class Clip:
         if "selection" in values:
             values["selection"] = _selection(values["selection"])
         return cls(**values)
+
+
+def _items(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return sorted(mapping.items()) if mapping else []
+
+
+def _tree(record: Source | Media | Selection | None) -> dict[str, Any] | None:
+    return asdict(record) if record is not None else None
+
+
+PLAIN_FORM: Mapping[str, Callable[[Any], Any]] = {
+    "status": str,
+    "attributes": _items,
+    "measures": _items,
+    "source": _tree,
+    "media": _tree,
+    "selection": _tree,
+}
+"""How the fields that Arrow does not know as they are become plain values."""
 
 
 def _media(row: Mapping[str, Any]) -> Media:

@@ -10,11 +10,12 @@ import errno
 import hashlib
 import io
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 TEMPORARY_PREFIX = ".tmp-"
+TEMPORARY_NAME = re.compile(r"\.tmp-\d+-[0-9a-f]{8}-.+")  # process id, random, final name
+SCRATCH_FOLDER = ".scratch"
 
 
 def is_remote(path: str) -> bool:
@@ -181,17 +184,25 @@ class Store:
         """Return a local folder for unfinished work, on the run's own disk when it is local."""
         if self.remote:
             return tempfile.TemporaryDirectory(prefix="avdata-")
-        parent = Path(self.root) / ".scratch"
+        parent = Path(self.root) / SCRATCH_FOLDER
         _make_folder(parent)
         return tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent)
 
     def clean(self) -> None:
-        """Remove what killed runs left unfinished; call it only while holding the lock."""
+        """Remove what killed runs left unfinished, and nothing else that may lie in the folder.
+
+        Call it only while holding the lock.
+        """
         if self.remote:
             return
-        shutil.rmtree(Path(self.root) / ".scratch", ignore_errors=True)
+        scratch = Path(self.root) / SCRATCH_FOLDER
+        for folder in scratch.glob(TEMPORARY_PREFIX + "*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # there is none, or it holds something of somebody else
+            scratch.rmdir()
         for path in Path(self.root).rglob(TEMPORARY_PREFIX + "*"):
-            path.unlink(missing_ok=True) if path.is_file() else shutil.rmtree(path, True)
+            if TEMPORARY_NAME.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

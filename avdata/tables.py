@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avdata.clip import Clip, clip_schema
+from avdata.clip import PLAIN_FORM, Clip, clip_schema
 from avdata.store import Store
 
 if TYPE_CHECKING:
@@ -19,14 +19,24 @@ def to_arrow(clips: Sequence[Clip]) -> pa.Table:
     """Return the clips as an Arrow table with the clip schema."""
     import pyarrow as pa
 
-    return pa.Table.from_pylist([clip.to_row() for clip in clips], schema=clip_schema())
+    schema = clip_schema()
+    columns = []
+    for field in schema:
+        values = [getattr(clip, field.name) for clip in clips]
+        if plain := PLAIN_FORM.get(field.name):
+            values = list(map(plain, values))
+        columns.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_clips(path: Path, clips: Sequence[Clip]) -> None:
     """Write a clip table to a local path."""
     import pyarrow.parquet as pq
 
-    pq.write_table(to_arrow(clips), path, compression="zstd")
+    # A part's table is small and read whole: dictionaries and statistics would only cost time.
+    pq.write_table(
+        to_arrow(clips), path, compression="zstd", use_dictionary=False, write_statistics=False
+    )
 
 
 def read_clips(store: Store, path: str) -> list[Clip]:

@@ -101,7 +101,9 @@ def _opened(store: Store, name: str, packed: bool) -> Iterator[IO[bytes]]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ManifestError(f"{where} is not whole gzip data: {error}") from None
     except OSError as error:
-        raise ManifestError(f"cannot read the manifest {where}: {error}") from None
+        raise ManifestError(
+            f"cannot read the manifest {where}: {error.strerror or error}"
+        ) from None
 
 
 def _iter_parquet(store: Store, name: str, base: str) -> Iterator[Clip]:
@@ -119,7 +121,9 @@ def _iter_parquet(store: Store, name: str, base: str) -> Iterator[Clip]:
             f"{store.full(name)} is not a whole Parquet file: {one_line(str(error))}"
         ) from None
     except OSError as error:
-        raise ManifestError(f"cannot read the manifest {store.full(name)}: {error}") from None
+        raise ManifestError(
+            f"cannot read the manifest {store.full(name)}: {error.strerror or error}"
+        ) from None
 
 
 def _is_clip_table(store: Store, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,12 +60,28 @@ def test_a_store_is_small_to_send_to_a_worker(store: Store) -> None:
 def test_cleaning_removes_only_what_killed_runs_left(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write_bytes("work/good", b"1")
-    (tmp_path / "work/.tmp-1-abcd-bad").write_bytes(b"half")
-    with store.scratch() as scratch:
-        (Path(scratch) / "left").write_bytes(b"x")
-        store.clean()
-    assert store.list("work") == ["good"]
-    assert not any(path.name.startswith(".tmp-") for path in tmp_path.rglob("*"))
+    killed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; from pathlib import Path; from avdata.store import Store\n"
+            "store = Store(sys.argv[1]); scratch = store.scratch()\n"
+            "(Path(scratch.name) / 'left').write_bytes(b'x')\n"
+            "with store.writing('work/bad') as path:\n"
+            "    path.write_bytes(b'half'); os.kill(os.getpid(), 9)",
+            str(tmp_path),
+        ],
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    others = [tmp_path / ".tmp-notes/a.txt", tmp_path / "work/.tmp-cache", tmp_path / ".scratch/b"]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"somebody else's")
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 6
+    store.clean()
+    left = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {tmp_path / "work/good", *others}
 
 
 def test_two_runs_cannot_hold_one_folder_and_a_killed_one_lets_go(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -227,6 +228,9 @@ def main() -> None:
     except SystemExit as ending:
         if ending.code == INTERRUPTED:
             typer.echo("avdata: stopped; the same command continues where it was", err=True)
+            sys.stdout.flush()
+            # What is on disk is whole at any time, and a thread may wait for a stalled server.
+            os._exit(INTERRUPTED)
         raise
 
 

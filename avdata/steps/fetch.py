@@ -90,9 +90,10 @@ class FetchStep:
             found = list(pool.map(lambda group: self._source_or_error(group, part.store), groups))
         except BaseException:
             self._stop.set()
+            # Not waited for: a stalled server may hold a thread for long.
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+        pool.shutdown()
         outcomes = {group[0].url: outcome for group, outcome in zip(groups, found, strict=True)}
         return [self._with_outcome(clip, outcomes) for clip in clips]
 

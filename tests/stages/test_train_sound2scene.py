@@ -1,13 +1,9 @@
-"""The Sound2Scene trainer over small shards: end to end, its optimum, stopping, resuming, ranks."""
+"""The Sound2Scene trainer over small shards: end to end, its optimum, stopping, resuming."""
 
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +15,23 @@ from torch import Tensor
 from avdata.audio_spec import SOUND2SCENE, AudioSpec
 from avdata.config import ShardSettings
 from avdata.errors import SettingsError
-from avdata.sampling import epoch_order
-from avdata.store import Store
-from avdata.views import View
 from stages.common import pair_data
-from stages.common.checkpoint import ModelCard, load_model, load_weights, save_weights
-from stages.common.frozen_encoder import load_image_encoder
-from stages.common.launch import launch, read_settings
-from stages.common.metrics_log import read_metrics
-from stages.common.pairs import HeldOutPairs, PairReader, Pairs, PairSource, read_clips
-from stages.losses.info_nce import euclidean_info_nce
+from stages.common.checkpoint import load_model, load_weights
+from stages.common.launch import read_settings
+from stages.common.pairs import PairReader, Pairs, read_clips
 from stages.models import build
-from stages.models.frontend import Frontend
-from stages.train_sound2scene import Settings, audio_spec, train
-from tests import shard_factory
-from tests.shard_factory import Made, pack, write_table
-from tests.stages.losses.processes import run_in_processes
-
-ROOT = Path(__file__).parents[2]
-RATE_HZ = 16_000
-KINDS = 8
-TRAIN_CLIPS, VAL_CLIPS = 32, 8
-ENCODER = {"arch": "tiny", "width": 4}  # 32 features
-CLOCKED = {"samples_per_s", "data_wait_share"}
-
-
-def tone(made: Made) -> np.ndarray:
-    """A pitch per kind, an octave and a half in all, in a noise of the clip's own."""
-    rng = np.random.default_rng(made.number)
-    t = np.arange(made.n_samples) / RATE_HZ
-    pitch_hz = 400 * 1.4 ** (made.number % KINDS)
-    wave = 0.3 * np.sin(2 * np.pi * pitch_hz * t) + 0.01 * rng.standard_normal(t.size)
-    return (wave * 32767).astype(np.int16)
-
-
-def stripes(made: Made, frame: int) -> np.ndarray:
-    """A colour and a width of stripes per kind; every frame a little brighter."""
-    kind = made.number % KINDS
-    colour = np.array([255 * (kind >> bit & 1) for bit in range(3)]) // 2 + 20 * frame
-    bright = np.arange(32) // (kind % 3 + 1) % 2 * 60
-    image = np.broadcast_to(colour + bright[None, :, None], (32, 32, 3))
-    return image.clip(0, 255).astype(np.uint8)
+from stages.train_sound2scene import Settings, audio_spec
+from tests.stages.tones import (
+    RATE_HZ,
+    ROOT,
+    TRAIN_CLIPS,
+    VAL_CLIPS,
+    Program,
+    curve,
+    made_clips,
+    pack_clips,
+    save_image_encoder,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,31 +40,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def made_clips(with_val: bool = True) -> list[Made]:
-    """Four clips a video; half a second each, every third one shorter."""
-    count = TRAIN_CLIPS + (VAL_CLIPS if with_val else 0)
-    return [
-        Made(
-            n,
-            source=n // 4,
-            start_ms=n % 4 * 500,
-            split="train" if n < TRAIN_CLIPS else "val",
-            n_samples=8000 if n % 3 else 3000,
-        )
-        for n in range(count)
-    ]
-
-
-def pack_clips(folder: Path, clips: list[Made], settings: ShardSettings, rate_hz: int) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_factory, "picture", stripes)
-        patch.setattr(shard_factory, "sound", tone)
-        patch.setattr(shard_factory, "SAMPLE_RATE_HZ", rate_hz)
-        store = Store(str(folder))
-        pack(store, [write_table(store, "part", clips)], settings)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -104,53 +51,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def image_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("encoder") / "image.safetensors"
-    card = ModelCard(name="image_encoder", settings=ENCODER)
-    save_weights(path, build("image_encoder", **ENCODER).state_dict(), card.metadata())
-    return path
-
-
-@dataclass(frozen=True)
-class Program:
-    """The trainer over a pipeline file."""
-
-    pipeline: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.pipeline.parent / "run/stages/train_sound2scene"
-
-    def arguments(self, overrides: tuple[str, ...]) -> list[str]:
-        words = [str(self.pipeline)]
-        for text in overrides:
-            whole = text if text.startswith("output=") else f"stages.train_sound2scene.{text}"
-            words += ["--set", whole]
-        return words
-
-    def here(self, *overrides: str, output: Path | None = None) -> Path:
-        """Train in this process, and return the folder."""
-        if output is not None:
-            overrides = (*overrides, f"output={output}")
-        launch("train_sound2scene", Settings, train, self.arguments(overrides))
-        return self.folder if output is None else output / "stages/train_sound2scene"
-
-    def started(self, *overrides: str, processes: int = 0) -> subprocess.CompletedProcess[str]:
-        """Train as a program, under torchrun if `processes` are given."""
-        starter = ["-m"]
-        if processes:
-            torchrun = "torch.distributed.run"
-            starter += [torchrun, "--standalone", f"--nproc-per-node={processes}", "-m"]
-        command = [sys.executable, *starter, "stages.train_sound2scene"]
-        return subprocess.run(
-            [*command, *self.arguments(overrides)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+    return save_image_encoder(tmp_path_factory.mktemp("encoder") / "image.safetensors")
 
 
 @pytest.fixture
@@ -171,11 +72,6 @@ stages:
     duration_s: 0.5
 """)
     return Program(path)
-
-
-def curve(folder: Path) -> list[dict[str, float]]:
-    """Return metrics.jsonl without what a clock measured."""
-    return [{k: v for k, v in line.items() if k not in CLOCKED} for line in read_metrics(folder)]
 
 
 # end to end
@@ -267,72 +163,11 @@ def test_interrupted_training_goes_on_bit_for_bit(program: Program, tmp_path: Pa
     assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-# which clips, which frames
+# which clips, which weights
 
 
-def test_frames_and_sounds_are_those_of_the_clip(shards: Path) -> None:
-    clips = read_clips(str(shards), "train", frames="picked")
-    reader = PairReader(clips, n_samples=8000, seed=0, view=View())
-    seen: dict[str, set[int]] = {}
-    for epoch in range(6):
-        pairs = reader(np.arange(len(clips)), epoch)
-        assert pairs.image is not None
-        for key, row, image, sound in zip(
-            pairs.keys, pairs.frame_rows, pairs.image, pairs.sound, strict=True
-        ):
-            made = next(m for m in made_clips() if m.key == key)
-            place = int(row - clips.first_frame[clips.keys.index(key)])
-            seen.setdefault(key, set()).add(place)
-            expected = stripes(made, made.picks[place]).astype(int)
-            assert np.abs(image.astype(int) - expected).mean() < 12  # JPEG
-            own = tone(made)
-            np.testing.assert_array_equal(sound, np.resize(own, 8000))  # shorter ones start over
-    assert sum(places == {0, 1} for places in seen.values()) > 0.8 * len(seen)
-
-
-def test_the_middle_frame_is_no_selection(tmp_path: Path) -> None:
-    clips = [Made(n, split="train", n_samples=8000, picks=(0,)) for n in range(4)]
-    folder = pack_clips(tmp_path, clips, ShardSettings(frames="all"), RATE_HZ)
-    mid = read_clips(str(folder), "train", frames="mid")
-    best = read_clips(str(folder), "train", frames="best")
-    picture = PairReader(mid, 8000, 0, View())(np.arange(4), None).image
-    other = PairReader(best, 8000, 0, View())(np.arange(4), None).image
-    assert picture is not None
-    assert other is not None
-    # Frames lie at 0, 0.1 and 0.2 s; the middle of half a second is nearest to the last.
-    assert picture.mean() == pytest.approx(other.mean() + 40, abs=6)
-    with pytest.raises(SettingsError, match="frames=picked"):
-        read_clips(str(folder), "train", frames="picked")
-
-
-def test_positions_count_what_was_handed_out(shards: Path) -> None:
+def test_classes_to_train_on(shards: Path, program: Program, tmp_path: Path) -> None:
     clips = read_clips(str(shards), "train")
-
-    def make() -> PairSource:
-        return PairSource(PairReader(clips, 800, 0), batch_size=4, seed=5, workers=2)
-
-    source = make()
-    expected = [clips.keys[row] for row in epoch_order(len(clips), 5, 0, shuffle=True)]
-    batches = iter(source)
-    first = [key for _ in range(3) for key in next(batches).keys]
-    state = source.state_dict()
-    resumed = make()
-    resumed.load_state_dict(state)
-    resumed.set_epoch(0)
-    assert first + [key for pairs in resumed for key in pairs.keys] == expected
-
-
-def test_classes_and_held_out_videos(shards: Path, program: Program, tmp_path: Path) -> None:
-    clips = read_clips(str(shards), "train")
-    rest, held_out = clips.divided(0.3, seed=1)
-    assert {*rest.keys, *held_out.keys} == set(clips.keys)
-    assert not {*rest.sources} & {*held_out.sources}
-    assert len(held_out) % 4 == 0  # whole videos
-    assert 0 < len(held_out) < len(rest)
-    rain = clips.with_labels(["rain"])  # of odd clips
-    assert len(rain) == TRAIN_CLIPS // 2
-    row = clips.keys.index(rain.keys[3])
-    assert rain.first_frame[3] == clips.first_frame[row]
     wanted = tmp_path / "classes.txt"
     wanted.write_text("rain\nsnow\n")
     program.here("train.batch_size=4", "data.val_batch_size=4", f"data.classes_file={wanted}")
@@ -341,9 +176,6 @@ def test_classes_and_held_out_videos(shards: Path, program: Program, tmp_path: P
         pair_data.chosen_labels(settings, clips)
     most = pair_data.PairSettings(max_classes=1)
     assert pair_data.chosen_labels(most, clips) == ["rain"]
-
-
-# starting from other weights
 
 
 def test_published_and_own_weights_are_a_start(program: Program, tmp_path: Path) -> None:
@@ -442,39 +274,6 @@ def test_the_pipeline_file_is_the_paper() -> None:
 
 
 # several processes
-
-
-def held_out_loss(rank: int, world_size: int) -> dict[str, Tensor]:
-    """Return the mean held-out loss of an untrained encoder over batches of eight on all ranks."""
-    clips = read_clips(os.environ["PAIRS_SHARDS"], "train")
-    encoder = load_image_encoder(os.environ["PAIRS_ENCODER"])
-    torch.manual_seed(3)
-    model = build("audio_encoder", arch="tiny", width=4, out_dim=32).eval()
-    frontend = Frontend(audio_spec(0.5))
-    reader = PairReader(clips, 8000, 0, View(image_size_px=32))
-    pairs = HeldOutPairs(
-        reader, batch_size=8 // world_size, rank=rank, world_size=world_size, workers=1
-    )
-    losses = []
-    with torch.no_grad():
-        for pair in pairs:
-            assert pair.image is not None
-            z_V = pair_data.image_features(pair.image, encoder, torch.device("cpu"))
-            losses.append(euclidean_info_nce(model(frontend(torch.from_numpy(pair.sound))), z_V))
-    return {"loss": torch.stack(losses).mean(), "batches": torch.tensor(len(losses))}
-
-
-@pytest.mark.slow
-def test_two_processes_contrast_the_whole_batch(
-    shards: Path, image_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PAIRS_SHARDS", str(shards))
-    monkeypatch.setenv("PAIRS_ENCODER", str(image_encoder))
-    alone = held_out_loss(0, 1)
-    both = run_in_processes(held_out_loss, 2, tmp_path)
-    assert both[0]["batches"] == both[1]["batches"] == alone["batches"] == TRAIN_CLIPS // 8
-    mean = (both[0]["loss"] + both[1]["loss"]) / 2
-    assert mean.item() == pytest.approx(alone["loss"].item(), abs=1e-6)
 
 
 @pytest.mark.slow

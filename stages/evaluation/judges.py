@@ -1,0 +1,129 @@
+"""Who judges the pictures: CLIP or a probe for R@k, one set of features for FID, IS and the probe.
+
+Where CLIP cannot be had, a linear probe on real training frames names the class. Where the Inception
+network has no class head, the probe's classes are those of the Inception score. Both are said in
+the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from avdata.errors import WeightsError
+from stages.evaluation.encoders import Sight, Thumbnail
+from stages.evaluation.labelled import Labelled
+from stages.evaluation.samples import Extractor, FeatureCache, frames_of
+from stages.extractors.clip import Clip
+from stages.extractors.inception import InceptionFeatures, Resize
+from stages.extractors.probe import ProbeClassifier
+from stages.generation.sound2scene import Sound2Scene
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Look = Literal["inception", "image_encoder", "thumbnail"]
+Recall = Literal["auto", "clip", "probe"]
+
+
+class DescribedExtractor(Extractor, Protocol):
+    """An extractor that says what it is."""
+
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What gives scores of the classes [N, C] for features [N, D], and what it is."""
+
+    description: str
+    scores: Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """The extractors and, over their features, the scores of R@k and of the Inception score."""
+
+    recall_looks: Extractor
+    recall: Named
+    why_not_clip: str | None
+    looks: DescribedExtractor  # for FID and IS
+    inception: Named
+
+    def describe(self) -> dict[str, Any]:
+        """Return for the results which network each figure comes from."""
+        return {
+            "R@k": self.recall.description,
+            "why_not_clip": self.why_not_clip,
+            "FID": self.looks.description,
+            "IS": self.inception.description,
+        }
+
+
+def open_looks(
+    look: Look,
+    model: Callable[[], Sound2Scene],
+    inception: str | None,
+    resize: Resize,
+    device: torch.device,
+) -> DescribedExtractor:
+    """Return what FID, IS and the probe look at; raises AvdataError for missing weights."""
+    if look == "thumbnail":
+        return Thumbnail()
+    if look == "image_encoder":
+        return Sight(model())
+    return InceptionFeatures.load(inception, resize=resize, device=device)
+
+
+def open_clip(recall: Recall, name: str, device: torch.device) -> tuple[Clip | None, str | None]:
+    """Return CLIP, or None and the reason why not; raises WeightsError if it is demanded."""
+    if recall == "probe":
+        return None, "the settings ask for a probe"
+    try:
+        return Clip.load(name, device=device), None
+    except WeightsError as error:
+        if recall == "clip":
+            raise
+        return None, str(error)
+
+
+def open_judges(
+    looks: DescribedExtractor,
+    clip: Clip | None,
+    why_not_clip: str | None,
+    train: Labelled,
+    classes: Sequence[str],
+    features: FeatureCache,
+) -> Judges:
+    """Return the judges; a probe is taught only if one of them is a probe."""
+    recall = None if clip is None else _by_text(clip, classes)
+    inception = _by_head(looks) if isinstance(looks, InceptionFeatures) else None
+    if recall is None or inception is None:
+        taught = features.of(frames_of(train.clips), looks).values
+        probe = ProbeClassifier.fit(
+            taught, train.classes, extractor=looks.description, class_names=classes
+        )
+        named = Named(probe.description, probe.similarity)
+        recall, inception = recall or named, inception or named
+    return Judges(
+        recall_looks=looks if clip is None else clip,
+        recall=recall,
+        why_not_clip=why_not_clip,
+        looks=looks,
+        inception=inception,
+    )
+
+
+def _by_text(clip: Clip, classes: Sequence[str]) -> Named:
+    texts = clip.encode_texts(classes)  # [C, D]
+    return Named(clip.description, lambda features: np.asarray(features @ texts.T))
+
+
+def _by_head(looks: InceptionFeatures) -> Named | None:
+    if not looks.has_head:
+        return None
+    return Named(f"class head of {looks.description}", lambda features: looks.logits(features))

@@ -1,0 +1,55 @@
+"""Clips that have a class, and the classes between which R@k chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from avdata.errors import SettingsError, ShardError
+from stages.common.classes import read_classes
+from stages.common.pairs import Clips, read_clips
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The clips of a split that have a class; `left_out` is how many have none."""
+
+    clips: Clips
+    classes: list[str]  # of each clip
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+
+def read_labelled(
+    shards: str, split: str, train_split: str
+) -> tuple[Labelled, Labelled, list[str]]:
+    """Return the clips to score, those of the training split, and the candidates, sorted.
+
+    A clip's class is its first label, or where there are no labels what YAMNet heard best. The
+    candidates are the classes of the training split; clips of others are left out. Raises
+    ShardError for a split without clips, SettingsError for fewer than two classes.
+    """
+    scored, known = read_clips(shards, split), read_clips(shards, train_split)
+    found = read_classes(shards, train_split)
+    first = {key: found.names[own[0]] for key, own in found.of_clip.items() if own}
+    classes = sorted({first[key] for key in known.keys if key in first})
+    if len(classes) < 2:
+        raise SettingsError(
+            f"split {train_split} of {shards} has one class alone ({', '.join(classes)}); R@k "
+            "needs two or more to choose from"
+        )
+    own = {key: name for key, name in first.items() if name in classes}
+    test = _labelled(scored, own)
+    if not len(test):
+        raise ShardError(
+            f"not one of {test.left_out} clips of {split} in {shards} has a class of "
+            f"{train_split}, which has {', '.join(classes[:5])}"
+        )
+    return test, _labelled(known, own), classes
+
+
+def _labelled(clips: Clips, own: Mapping[str, str]) -> Labelled:
+    kept = clips.where(key in own for key in clips.keys)
+    return Labelled(kept, [own[key] for key in kept.keys], len(clips) - len(kept))

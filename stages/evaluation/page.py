@@ -1,0 +1,79 @@
+"""The results as a page of its own, and as a chapter for the report of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from avdata.report.gallery import jpeg_uri
+from stages.evaluation.samples import Samples
+from stages.evaluation.systems import TITLES
+from stages.evaluation.tables import headline, tables
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+TEMPLATE = "evaluation.html.j2"
+SIDE_PX = 128  # of the pictures on the page
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures as plain values, the plot of the latent space, and pictures to look at.
+
+    svg: None if no system hears. examples: a class and its pictures as data URIs, one a system.
+    """
+
+    results: Mapping[str, Any]
+    svg: str | None
+    examples: Sequence[tuple[str, Sequence[str]]]
+
+
+def make_examples(
+    samples: Mapping[str, Samples], classes: Sequence[str], most: int
+) -> list[tuple[str, list[str]]]:
+    """Return up to `most` clips with the pictures of all systems, as many classes as there are."""
+    seen: dict[str, int] = {}
+    turns = []
+    for row, name in enumerate(classes):
+        turns.append((seen.get(name, 0), row))
+        seen[name] = seen.get(name, 0) + 1
+    rows = [row for _, row in sorted(turns)[:most]]
+    pictures = [[jpeg_uri(i, SIDE_PX) for i in own.read(rows)] for own in samples.values()]
+    return [(classes[row], [own[n] for own in pictures]) for n, row in enumerate(rows)]
+
+
+def page(evaluation: Evaluation) -> str:
+    """Return a self-contained HTML page."""
+    return _template().render(**_values(evaluation), whole=True)
+
+
+def section(evaluation: Evaluation) -> str:
+    """Return the same without a page around it, for `avdata.report.Section`."""
+    return _template().render(**_values(evaluation), whole=False)
+
+
+def _template() -> Template:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stages", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(TEMPLATE)
+
+
+def _values(evaluation: Evaluation) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    return {
+        "headline": headline(evaluation.results),
+        "tables": tables(evaluation.results),
+        "svg": None if evaluation.svg is None else Markup(evaluation.svg),
+        "columns": [TITLES[system] for system in evaluation.results["systems"]],
+        "examples": evaluation.examples,
+    }

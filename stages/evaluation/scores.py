@@ -1,0 +1,98 @@
+"""From features to figures, each with its interval over source videos; nothing is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.metrics.bootstrap import Interval
+from stages.metrics.frechet import Moments, fid_interval
+from stages.metrics.gap import modality_gap
+from stages.metrics.inception_score import inception_score, inception_score_interval
+from stages.metrics.projection import project
+from stages.metrics.retrieval import recall_at_k
+from stages.metrics.scatter import scatter_svg
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How intervals are drawn: by source video."""
+
+    sources: Sequence[str]  # [N], the video of each clip
+    resamples: int
+    fid_resamples: int
+    seed: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"clusters": self.sources, "seed": self.seed}
+
+
+def recall(
+    similarity: ArrayLike, targets: NDArray[np.int64], ks: Sequence[int], sampling: Sampling
+) -> Figures:
+    """Return {"R@1": interval, ...} in [0, 1] of similarities [N, C] to the classes [N]."""
+    found = recall_at_k(similarity, targets, ks, resamples=sampling.resamples, **sampling.options)
+    return {f"R@{k}": interval.to_json() for k, interval in found.items()}
+
+
+def frechet(
+    features: NDArray[np.float32], reference: Moments, sampling: Sampling
+) -> dict[str, float | None]:
+    """Return the Fréchet distance of features [N, D] to a reference set."""
+    return fid_interval(
+        features, reference, resamples=sampling.fid_resamples, **sampling.options
+    ).to_json()
+
+
+def inception(logits: ArrayLike, splits: int, sampling: Sampling) -> Figures:
+    """Return the Inception score of the whole set, and its mean and deviation over splits.
+
+    Sets that are smaller than `splits` are split into single pictures.
+    """
+    scores = np.asarray(logits)
+    splits = min(splits, len(scores))
+    mean, deviation = inception_score(scores, splits, seed=sampling.seed)
+    whole = inception_score_interval(scores, resamples=sampling.resamples, **sampling.options)
+    return {
+        "IS": whole.to_json(),
+        "IS_over_splits": {"mean": mean, "deviation": deviation, "splits": splits},
+    }
+
+
+def gap(z_v: NDArray[np.float32], z_a: NDArray[np.float32], sampling: Sampling) -> Figures:
+    """Return magnitude, orthogonality, centre and alignment of paired features [N, D]."""
+    found = modality_gap(z_v, z_a, resamples=sampling.resamples, **sampling.options)
+    values = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {k: v.to_json() if isinstance(v, Interval) else v for k, v in values.items()}
+
+
+def gap_plot(
+    z_v: NDArray[np.float32],
+    z_a: NDArray[np.float32],
+    classes: Sequence[str],
+    *,
+    most: int,
+    seed: int,
+) -> tuple[str, Figures]:
+    """Return a picture (SVG) of both modalities on one plane, and how it came about.
+
+    Of more than `most` pairs, a random choice is drawn.
+    """
+    rows = np.arange(len(z_v))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    plane = project(np.concatenate([z_v[rows], z_a[rows]]), seed=seed)
+    names = [classes[row] for row in rows]
+    kinds = ["picture"] * len(rows) + ["sound"] * len(rows)
+    caption = f"{plane.method}; {len(rows)} pictures and their sounds"
+    svg = scatter_svg(plane.points, names * 2, kinds, caption)
+    return svg, {"method": plane.method, "pairs": len(rows)}

@@ -1,0 +1,130 @@
+"""Results as tables of text, ours beside the papers': the same ones for Markdown and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.evaluation.paper_numbers import BASELINES, FULL, OTHERS, PaperTable
+from stages.evaluation.systems import TITLES
+
+Figure = Mapping[str, float | None]
+GAP_TITLES = {
+    "magnitude": "magnitude E‖z_V − z_A‖",
+    "mean_gap": "length of the mean gap ‖E(z_V − z_A)‖",
+    "orthogonality_image": "orthogonality, pictures",
+    "orthogonality_audio": "orthogonality, sounds",
+    "centre_image": "centre, pictures",
+    "centre_audio": "centre, sounds",
+    "alignment": "alignment E[z_V · z_A]",
+}
+NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, notes, and rows of text below a header."""
+
+    title: str
+    notes: tuple[str, ...]
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+    """Return all tables of the results."""
+    gap = [_gap(results["gap"])] if "gap" in results else []
+    return [_systems(results), *gap, *map(_paper, OTHERS)]
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """Return in one sentence what was scored."""
+    left_out = results["clips_without_a_class"]
+    also = f"; {left_out} clips without one of these classes left out" if left_out else ""
+    return (
+        f"{results['clips']} clips of {results['videos']} videos, {len(results['classes'])} "
+        f"classes, split {results['split']} of {results['run']}; one picture a clip and system, "
+        f"seed {results['seed']}{also}."
+    )
+
+
+def to_markdown(results: Mapping[str, Any]) -> str:
+    """Return the results as Markdown."""
+    lines = ["# Evaluation", "", headline(results)]
+    for table in tables(results):
+        lines += ["", f"## {table.title}", ""]
+        lines += [f"- {note}" for note in table.notes]
+        lines += ["", _line(table.header), _line("---" for _ in table.header)]
+        lines += [_line(row) for row in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _systems(results: Mapping[str, Any]) -> Table:
+    """Return each system's figures, and below each what the paper reports."""
+    papers = dict(BASELINES.rows)
+    judges = results["judges"]
+    columns = ("R@1", "R@5", "R@10", "FID", "IS")
+    rows: list[tuple[str, ...]] = []
+    for system, own in results["systems"].items():
+        splits = own["IS_over_splits"]
+        over = f"{splits['mean']:.2f} ± {splits['deviation']:.2f}"
+        figures = (_with_interval(own.get(column), column) for column in columns)
+        rows.append((TITLES[system], "ours", *figures, over))
+        reported = dict(zip(FULL, papers[system], strict=True))
+        theirs = (_plain(reported.get(column)) for column in columns)
+        rows.append(("", "paper", *theirs, NONE))
+    guesses = results["chance"]
+    shares = (_plain(100 * guesses[c]) if c in guesses else NONE for c in columns)
+    rows.append(("Chance", "ours", *shares, NONE))
+    return Table(
+        "Ours beside the paper",
+        (
+            f"ours, R@k in %: {judges['R@k']}"
+            + (f". CLIP was not used: {judges['why_not_clip']}" if judges["why_not_clip"] else ""),
+            f"ours, FID: {judges['FID']}; against {judges['FID_reference']}",
+            f"ours, IS: {judges['IS']}; the whole set at once, and mean ± deviation over splits",
+            "ours: intervals of 95 %, over source videos",
+            f"paper: {BASELINES.title}, by CLIP ViT-B/32 and an Inception trained on VGGSound "
+            f"({BASELINES.source}). Other data and other judges give other values: compare rows "
+            "with each other",
+        ),
+        ("system", "", "R@1 %", "R@5 %", "R@10 %", "FID", "IS", "IS over splits"),
+        tuple(rows),
+    )
+
+
+def _gap(gap: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, title in GAP_TITLES.items():
+        value = gap[name]
+        text = _with_interval(value, name) if isinstance(value, Mapping) else f"{value:.3f}"
+        rows.append((title, text))
+    note = "between the image encoder's z_V of test frames and the audio encoder's z_A of their "
+    return Table("Modality gap", (f"{note}sounds, both of unit norm",), ("", "ours"), tuple(rows))
+
+
+def _paper(table: PaperTable) -> Table:
+    rows = tuple((name, *map(_plain, values)) for name, values in table.rows)
+    note = f"the paper's own figures, none of ours: {table.source}"
+    return Table(f"Paper: {table.title}", (note,), ("", *table.columns), rows)
+
+
+def _plain(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f}"
+
+
+def _with_interval(figure: Figure | None, column: str) -> str:
+    """Return "value (low to high)", shares in percent; where one video is all there is, no spread."""
+    if figure is None:
+        return NONE
+    scale, digits = (100, 1) if column.startswith("R@") else (1, 2 if column in FULL else 3)
+    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    text = NONE if value is None else f"{scale * value:.{digits}f}"
+    if low is None or high is None:
+        return f"{text} (one video)"
+    return f"{text} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"

@@ -1,0 +1,1 @@
+"""From sounds and pictures to new pictures: `model.load_model(...).generate(...)`."""

@@ -20,12 +20,11 @@ from avdata.report.sample import clips_at
 from avdata.report.sheet import draw_sheet
 from avdata.report.steps import collect_steps, count_by, read_json
 from avdata.store import Store
-from avdata.tables import iter_batches
+from avdata.tables import column_names, iter_batches
 from avdata.terminal import (
     STYLES,
     clean,
     plain_table,
-    print_summary,
     shard_table,
     steps_table,
     styled,
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 LISTED = ["key", "status", "step", "reason", "detail", "url"]
 MATCHES = 20
-
-__all__ = ["print_summary", "show"]
 
 
 def show(
@@ -93,7 +90,7 @@ def _show_run(path: str, key: str | None, image: Path | None, console: Console) 
 
 
 def _show_table(store: Store, name: str, limit: int, console: Console) -> None:
-    columns = _columns(store, name)
+    columns = column_names(store, name)
     clips = {"status", "step", "reason"} <= set(columns)
     if clips:
         counts = count_by(store, name, ("status", "step", "reason"))
@@ -250,10 +247,3 @@ def _samples(
 def _split(path: str) -> tuple[Store, str]:
     folder, _, name = path.rpartition("/")
     return Store(folder or "."), name
-
-
-def _columns(store: Store, name: str) -> list[str]:
-    import pyarrow.parquet as pq
-
-    with store.open(name) as file:
-        return list(pq.read_schema(file).names)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avdata.clip import PLAIN_FORM, Clip, clip_schema
+from avdata.clip import PLAIN_FORM, Clip, clip_schema, one_line
+from avdata.errors import StoreError
 from avdata.store import Store
 
 if TYPE_CHECKING:
@@ -54,13 +56,34 @@ def iter_clips(store: Store, path: str) -> Iterator[Clip]:
 def iter_batches(
     store: Store, path: str, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Read a Parquet file batch by batch, all columns or some."""
+    """Read a Parquet file batch by batch, all columns or some; StoreError if it is damaged."""
     import pyarrow.parquet as pq
 
-    with store.open(path) as file, pq.ParquetFile(file) as parquet:
+    with _damage_told(store, path), store.open(path) as file, pq.ParquetFile(file) as parquet:
         yield from parquet.iter_batches(
             batch_size=BATCH_ROWS, columns=list(columns) if columns else None
         )
+
+
+def column_names(store: Store, path: str) -> list[str]:
+    """Return the names of a Parquet file's columns; StoreError if it is damaged."""
+    import pyarrow.parquet as pq
+
+    with _damage_told(store, path), store.open(path) as file:
+        return list(pq.read_schema(file).names)
+
+
+@contextmanager
+def _damage_told(store: Store, path: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise StoreError(
+            f"{store.full(path)} is damaged: {one_line(str(error), 120)}; delete it and rerun what "
+            "wrote it"
+        ) from None
 
 
 def concatenate(store: Store, paths: Iterable[str], target: str) -> int:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from avdata.clip import Status, one_line
+from avdata.errors import RETRYABLE
 from avdata.report import charts
 from avdata.report.steps import StepFacts
 
@@ -52,7 +53,8 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     if shards := summary.get("shards"):
         console.print(shard_table(shards["splits"]))
-    if retryable := sum(step["retryable"] for step in summary.get("steps", ())):
+    found = (item for step in summary.get("steps", ()) for item in step["by_reason"].items())
+    if retryable := sum(rows for reason, rows in found if reason in RETRYABLE):
         console.print(
             Text(f"{charts.whole(retryable)} failed rows may pass: try with --retry-failed", "dim")
         )

@@ -61,6 +61,12 @@ class Settings:
     train_split: str = setting(
         "train", "Split that names the classes, teaches the probe and is retrieved from."
     )
+    classes_file: str | None = setting(
+        None, "Labels that are candidates, one a line, as for train_sound2scene; null: all."
+    )
+    max_classes: int | None = setting(
+        None, "Only the first so many of classes_file; without it, the most frequent ones."
+    )
     recall: Recall = setting(
         "auto",
         "Who names the class: CLIP, or a linear probe on real training frames; auto: the probe "
@@ -78,10 +84,8 @@ class Settings:
     resize: Resize = setting("bicubic", "To 299 px: as clean-fid does, or as the first FID did.")
     is_splits: int = setting(10, "Splits of the Inception score.")
     resamples: int = setting(RESAMPLES, "Bootstrap draws of an interval.")
-    fid_resamples: int = setting(50, "Those of FID, each of which costs an eigendecomposition.")
-    generator: str | None = setting(
-        None, "Folder or checkpoint; null: this pipeline's train_icgan."
-    )
+    set_resamples: int = setting(50, "Those of FID and IS, each of which costs far more.")
+    generator: str | None = setting(None, "Folder or checkpoint; null: what train_icgan made here.")
     audio_encoder: str | None = setting(None, "The same, of train_sound2scene.")
     image_encoder: str | None = setting(None, "The same, of train_image_encoder.")
     shards: str | None = setting(None, "Folder of shards; null: of this pipeline's own output.")
@@ -94,11 +98,13 @@ class Settings:
             raise ValueError(f"systems must name each system once, got {list(self.systems)}")
         if self.split == self.train_split:
             raise ValueError(f"split and train_split must differ, got {self.split} for both")
-        for name in ("is_splits", "resamples", "fid_resamples", "batch_size"):
+        for name in ("is_splits", "resamples", "set_resamples", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0:
             raise ValueError(f"workers must not be negative, got {self.workers}")
+        if self.max_classes is not None and self.max_classes < 2:
+            raise ValueError(f"max_classes must be at least 2, got {self.max_classes}")
 
 
 def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
@@ -106,7 +112,9 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     folder, seed = stage_folder(pipeline, NAME), pipeline.seed
     device = find_device(settings.device)
     shards = settings.shards or str(pipeline.output)
-    test, train, classes = read_labelled(shards, settings.split, settings.train_split)
+    test, train, classes = read_labelled(
+        shards, settings.split, settings.train_split, settings.classes_file, settings.max_classes
+    )
     if len(test) < 2:
         raise ShardError(f"{shards} has {len(test)} clip in {settings.split}; FID needs two")
     features = FeatureCache(folder / "features", settings.batch_size, settings.workers)
@@ -115,10 +123,10 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
 
     looks = open_looks(settings.features, model, settings.inception, settings.resize, device)
     clip, why_not = open_clip(settings.recall, settings.clip, device)
-    judges = open_judges(looks, clip, why_not, train, classes, features)
     samples = {system: studio.samples(system) for system in settings.systems}
+    judges = open_judges(looks, clip, why_not, train, classes, features)
 
-    by_video = scores.Sampling(test.clips.sources, settings.resamples, settings.fid_resamples, seed)
+    by_video = scores.Sampling(test.clips.sources, settings.resamples, settings.set_resamples, seed)
     targets = np.array([classes.index(name) for name in test.classes])
     ks = [k for k in KS if k < len(classes)]  # among as many as there are, all are right
     real = features.of(frames_of(test.clips), looks).values
@@ -133,6 +141,7 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
         figures[system] |= scores.inception(
             judges.inception.scores(seen), settings.is_splits, by_video
         )
+        figures[system]["by_class"] = scores.by_class(similarity, targets, ks, classes, by_video)
 
     results: dict[str, Any] = {
         "run": pipeline.output,
@@ -166,11 +175,9 @@ def open_model(pipeline: Pipeline, settings: Settings) -> Sound2Scene:
     try:
         return load_model(pipeline.output, **given, device=settings.device)
     except CheckpointError as error:
-        makers = ", ".join(
-            f"{part} by `python -m stages.{maker}`" for part, maker in STAGES.items()
-        )
+        makers = ", ".join(f"{part}: python -m stages.{maker}" for part, maker in STAGES.items())
         raise CheckpointError(
-            f"{error}. The parts are made in this pipeline's output ({makers}), or named by "
+            f"{error}. Parts are made in this pipeline's output ({makers}), or named by "
             f"stages.{NAME}.generator, audio_encoder and image_encoder"
         ) from None
 

@@ -56,11 +56,6 @@ class Lines:
         self._taken.clear()
         return self.number + 1
 
-    @property
-    def spanned(self) -> int:
-        """How many lines the current record has taken."""
-        return len(self._taken)
-
     def put_back(self) -> None:
         """Hand out all lines of the current record but its first one again."""
         self._again.extendleft(reversed(self._taken[1:]))

@@ -120,18 +120,29 @@ class TarReader:
             local = self._open.enter_context(self._store.local(path))
             self._files[path] = self._open.enter_context(local.open("rb"))
         except FileNotFoundError:
-            raise StoreError(
-                f"{self._store.full(path)}, which trim wrote, is gone; run trim again, or the "
-                "whole pipeline on the manifest"
-            ) from None
+            raise _gone(self._store, path) from None
         return self._files[path]
 
 
 def read_member(store: Store, path: str, member: Member | Frame) -> bytes:
-    """Return the bytes of one member of a media tar, without copying a remote one."""
-    with store.open(path) as file:
+    """Return the bytes of one member of a media tar, without copying a remote one.
+
+    Raises StoreError if the tar is not there.
+    """
+    try:
+        file = store.open(path)
+    except FileNotFoundError:
+        raise _gone(store, path) from None
+    with file:
         file.seek(member.offset)
         return file.read(member.bytes)
+
+
+def _gone(store: Store, path: str) -> StoreError:
+    return StoreError(
+        f"{store.full(path)}, which trim wrote, is gone; run trim again, or the whole pipeline on "
+        "the manifest"
+    )
 
 
 def guarded(step: str, clip: Clip, work: Callable[[Clip], Clip]) -> Clip:

@@ -37,7 +37,7 @@ __all__ = ["DUPLICATES_PATH", "ShardPlan", "ShardStats", "finish_shards", "plan_
 __all__ += ["write_shard"]
 
 DONE_FOLDER = f"{FOLDER}/.done"
-READ_AHEAD_BYTES = 64 * 2**20
+READ_AHEAD_BYTES = 8 * 2**20
 SHARD_FILE = re.compile(r"([a-z0-9_]+-\d{6})\.(tar|json|parquet)")
 TAR_BLOCK = 512
 UNIFORM_COLUMNS = ("sample_rate_hz", "audio_format", "width_px", "height_px")

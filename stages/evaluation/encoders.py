@@ -109,7 +109,7 @@ class Thumbnail:
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return features of RGB pictures [H, W, 3], each of any size."""
         cells = [_resized(image, GRID, Image.Resampling.BOX).ravel() for image in images]
-        return np.stack(cells).astype(np.float32) / 255
+        return np.divide(np.stack(cells), 255, dtype=np.float32)
 
 
 def _resized(image: NDArray[np.uint8], side_px: int, how: Image.Resampling) -> NDArray[np.uint8]:

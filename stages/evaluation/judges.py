@@ -1,8 +1,7 @@
-"""Who judges the pictures: CLIP or a probe for R@k, one set of features for FID, IS and the probe.
+"""Who judges the pictures: CLIP or a probe for R@k; one set of features for FID, IS and probe.
 
-Where CLIP cannot be had, a linear probe on real training frames names the class. Where the Inception
-network has no class head, the probe's classes are those of the Inception score. Both are said in
-the results.
+Where CLIP cannot be had, a linear probe on real training frames names the class. Where Inception
+has no class head, the Inception score is taken over the probe's classes. The results say so.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 Look = Literal["inception", "image_encoder", "thumbnail"]
 Recall = Literal["auto", "clip", "probe"]
+
+STANDARD_CLASSES = 1008  # of the head with which the first Inception scores were taken
 
 
 class DescribedExtractor(Extractor, Protocol):
@@ -126,4 +127,6 @@ def _by_text(clip: Clip, classes: Sequence[str]) -> Named:
 def _by_head(looks: InceptionFeatures) -> Named | None:
     if not looks.has_head:
         return None
-    return Named(f"class head of {looks.description}", lambda features: looks.logits(features))
+    zeros = np.zeros((1, looks.dim), np.float32)
+    bias = looks.logits(zeros).shape[1] != STANDARD_CLASSES  # which is scored without, by custom
+    return Named(f"class head of {looks.description}", lambda x: looks.logits(x, bias=bias))

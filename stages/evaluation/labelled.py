@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from avdata.errors import SettingsError, ShardError
 from stages.common.classes import read_classes
+from stages.common.pair_data import PairSettings, chosen_labels
 from stages.common.pairs import Clips, read_clips
 
 
@@ -23,22 +24,29 @@ class Labelled:
 
 
 def read_labelled(
-    shards: str, split: str, train_split: str
+    shards: str,
+    split: str,
+    train_split: str,
+    classes_file: str | None = None,
+    max_classes: int | None = None,
 ) -> tuple[Labelled, Labelled, list[str]]:
     """Return the clips to score, those of the training split, and the candidates, sorted.
 
     A clip's class is its first label, or where there are no labels what YAMNet heard best. The
-    candidates are the classes of the training split; clips of others are left out. Raises
-    ShardError for a split without clips, SettingsError for fewer than two classes.
+    candidates are the classes of the training split, or those that train_sound2scene would take
+    by these settings; clips of others are left out. Raises ShardError for a split without clips,
+    SettingsError for fewer than two classes.
     """
     scored, known = read_clips(shards, split), read_clips(shards, train_split)
     found = read_classes(shards, train_split)
     first = {key: found.names[own[0]] for key, own in found.of_clip.items() if own}
-    classes = sorted({first[key] for key in known.keys if key in first})
+    wanted = chosen_labels(PairSettings(classes_file=classes_file, max_classes=max_classes), known)
+    given = {first[key] for key in known.keys if key in first}
+    classes = sorted(given if wanted is None else given.intersection(wanted))
     if len(classes) < 2:
         raise SettingsError(
-            f"split {train_split} of {shards} has one class alone ({', '.join(classes)}); R@k "
-            "needs two or more to choose from"
+            f"split {train_split} of {shards} has clips of {len(classes)} of the classes asked "
+            f"for ({', '.join(classes)}); R@k needs two or more to choose from"
         )
     own = {key: name for key, name in first.items() if name in classes}
     test = _labelled(scored, own)

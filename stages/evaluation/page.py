@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from avdata.report.gallery import jpeg_uri
 from stages.evaluation.samples import Samples
-from stages.evaluation.systems import TITLES
+from stages.evaluation.systems import TITLES, System
 from stages.evaluation.tables import headline, tables
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Evaluation:
 
 
 def make_examples(
-    samples: Mapping[str, Samples], classes: Sequence[str], most: int
+    samples: Mapping[System, Samples], classes: Sequence[str], most: int
 ) -> list[tuple[str, list[str]]]:
     """Return up to `most` clips with the pictures of all systems, as many classes as there are."""
     seen: dict[str, int] = {}

@@ -13,7 +13,7 @@ from stages.metrics.frechet import Moments, fid_interval
 from stages.metrics.gap import modality_gap
 from stages.metrics.inception_score import inception_score, inception_score_interval
 from stages.metrics.projection import project
-from stages.metrics.retrieval import recall_at_k
+from stages.metrics.retrieval import per_class_recall, recall_at_k
 from stages.metrics.scatter import scatter_svg
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Sampling:
 
     sources: Sequence[str]  # [N], the video of each clip
     resamples: int
-    fid_resamples: int
+    set_resamples: int  # for figures of whole sets: FID, IS
     seed: int
 
     @property
@@ -44,12 +44,30 @@ def recall(
     return {f"R@{k}": interval.to_json() for k, interval in found.items()}
 
 
+def by_class(
+    similarity: ArrayLike,
+    targets: NDArray[np.int64],
+    ks: Sequence[int],
+    classes: Sequence[str],
+    sampling: Sampling,
+) -> Figures:
+    """Return the same for the clips of each class that has any."""
+    found: dict[str, Figures] = {}
+    for k in ks:
+        own = per_class_recall(
+            similarity, targets, k, resamples=sampling.resamples, **sampling.options
+        )
+        for number, interval in own.items():
+            found.setdefault(classes[number], {})[f"R@{k}"] = interval.to_json()
+    return found
+
+
 def frechet(
     features: NDArray[np.float32], reference: Moments, sampling: Sampling
 ) -> dict[str, float | None]:
     """Return the Fréchet distance of features [N, D] to a reference set."""
     return fid_interval(
-        features, reference, resamples=sampling.fid_resamples, **sampling.options
+        features, reference, resamples=sampling.set_resamples, **sampling.options
     ).to_json()
 
 
@@ -61,7 +79,7 @@ def inception(logits: ArrayLike, splits: int, sampling: Sampling) -> Figures:
     scores = np.asarray(logits)
     splits = min(splits, len(scores))
     mean, deviation = inception_score(scores, splits, seed=sampling.seed)
-    whole = inception_score_interval(scores, resamples=sampling.resamples, **sampling.options)
+    whole = inception_score_interval(scores, resamples=sampling.set_resamples, **sampling.options)
     return {
         "IS": whole.to_json(),
         "IS_over_splits": {"mean": mean, "deviation": deviation, "splits": splits},
@@ -91,7 +109,7 @@ def gap_plot(
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
     plane = project(np.concatenate([z_v[rows], z_a[rows]]), seed=seed)
-    names = [classes[row] for row in rows]
+    names = [classes[row] for row in rows.tolist()]
     kinds = ["picture"] * len(rows) + ["sound"] * len(rows)
     caption = f"{plane.method}; {len(rows)} pictures and their sounds"
     svg = scatter_svg(plane.points, names * 2, kinds, caption)

@@ -1,4 +1,4 @@
-"""Results as tables of text, ours beside the papers': the same ones for Markdown and for the page."""
+"""Results as tables of text, ours beside the papers', for Markdown and for the page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
 def headline(results: Mapping[str, Any]) -> str:
     """Return in one sentence what was scored."""
     left_out = results["clips_without_a_class"]
-    also = f"; {left_out} clips without one of these classes left out" if left_out else ""
+    also = f"; clips of none of these classes, left out: {left_out}" if left_out else ""
     return (
         f"{results['clips']} clips of {results['videos']} videos, {len(results['classes'])} "
         f"classes, split {results['split']} of {results['run']}; one picture a clip and system, "
@@ -51,8 +51,13 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
-    lines = ["# Evaluation", "", headline(results)]
-    for table in tables(results):
+    return markdown("Evaluation", headline(results), tables(results))
+
+
+def markdown(title: str, lead: str, chapters: Iterable[Table]) -> str:
+    """Return tables below a title and a sentence as Markdown."""
+    lines = [f"# {title}", "", lead]
+    for table in chapters:
         lines += ["", f"## {table.title}", ""]
         lines += [f"- {note}" for note in table.notes]
         lines += ["", _line(table.header), _line("---" for _ in table.header)]
@@ -73,13 +78,13 @@ def _systems(results: Mapping[str, Any]) -> Table:
     for system, own in results["systems"].items():
         splits = own["IS_over_splits"]
         over = f"{splits['mean']:.2f} ± {splits['deviation']:.2f}"
-        figures = (_with_interval(own.get(column), column) for column in columns)
+        figures = (with_interval(own.get(column), column) for column in columns)
         rows.append((TITLES[system], "ours", *figures, over))
         reported = dict(zip(FULL, papers[system], strict=True))
-        theirs = (_plain(reported.get(column)) for column in columns)
+        theirs = (plain(reported.get(column)) for column in columns)
         rows.append(("", "paper", *theirs, NONE))
     guesses = results["chance"]
-    shares = (_plain(100 * guesses[c]) if c in guesses else NONE for c in columns)
+    shares = (plain(100 * guesses[c]) if c in guesses else NONE for c in columns)
     rows.append(("Chance", "ours", *shares, NONE))
     return Table(
         "Ours beside the paper",
@@ -102,24 +107,25 @@ def _gap(gap: Mapping[str, Any]) -> Table:
     rows = []
     for name, title in GAP_TITLES.items():
         value = gap[name]
-        text = _with_interval(value, name) if isinstance(value, Mapping) else f"{value:.3f}"
+        text = with_interval(value, name) if isinstance(value, Mapping) else f"{value:.3f}"
         rows.append((title, text))
     note = "between the image encoder's z_V of test frames and the audio encoder's z_A of their "
     return Table("Modality gap", (f"{note}sounds, both of unit norm",), ("", "ours"), tuple(rows))
 
 
 def _paper(table: PaperTable) -> Table:
-    rows = tuple((name, *map(_plain, values)) for name, values in table.rows)
+    rows = tuple((name, *map(plain, values)) for name, values in table.rows)
     note = f"the paper's own figures, none of ours: {table.source}"
     return Table(f"Paper: {table.title}", (note,), ("", *table.columns), rows)
 
 
-def _plain(value: float | None) -> str:
+def plain(value: float | None) -> str:
+    """Return a value as the papers write it."""
     return NONE if value is None else f"{value:.2f}"
 
 
-def _with_interval(figure: Figure | None, column: str) -> str:
-    """Return "value (low to high)", shares in percent; where one video is all there is, no spread."""
+def with_interval(figure: Figure | None, column: str) -> str:
+    """Return "value (low to high)", shares in percent; a single video gives no interval."""
     if figure is None:
         return NONE
     scale, digits = (100, 1) if column.startswith("R@") else (1, 2 if column in FULL else 3)

@@ -227,7 +227,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_gets_no_report(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="is no run folder: it has none of summary.json"):
+    with pytest.raises(StoreError, match=r"is no run folder: it has none of summary\.json"):
         write_report(str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
@@ -235,7 +235,7 @@ def test_a_folder_without_a_run_gets_no_report(tmp_path: Path) -> None:
 def test_a_damaged_summary_is_named(run: FakeRun, tmp_path: Path) -> None:
     shutil.copy(run.root / "fetch.parquet", tmp_path)
     (tmp_path / "summary.json").write_text('{"name": "cut o')
-    with pytest.raises(StoreError, match=r"summary.json is damaged .*; remove it"):
+    with pytest.raises(StoreError, match=r"summary\.json is damaged .*; remove it"):
         write_report(str(tmp_path))
 
 

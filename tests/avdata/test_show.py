@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -15,8 +16,9 @@ from rich.console import Console
 
 from avdata.clip import Clip, Status
 from avdata.errors import AvdataError, StoreError
-from avdata.show import print_summary, show
+from avdata.show import show
 from avdata.tables import write_clips
+from avdata.terminal import print_summary
 from tests.report_factory import FakeRun, make_run, manifest
 
 
@@ -132,6 +134,20 @@ def test_what_is_not_there_is_said(run: FakeRun, tmp_path: Path) -> None:
     bad.write_bytes(b"not a tar" * 200)
     with pytest.raises(AvdataError, match="not a readable shard"):
         shown(bad)
+    cut = tmp_path / "fetch.parquet"
+    cut.write_bytes((run.root / "fetch.parquet").read_bytes()[:300])
+    for path in (cut, tmp_path):
+        with pytest.raises(StoreError, match=r"fetch\.parquet is damaged: .*; delete it and rerun"):
+            shown(path)
+
+
+def test_lost_media_are_named(tmp_path: Path) -> None:
+    lost = make_run(tmp_path, manifest(11))
+    clip = next(c for c in lost.final if c.status is Status.ACCEPTED)
+    shutil.rmtree(tmp_path / "work")
+    assert "accepted" in shown(lost.root, clip.key)
+    with pytest.raises(StoreError, match="which trim wrote, is gone; run trim again"):
+        shown(lost.root, clip.key, image=tmp_path / "x.png")
 
 
 def test_hostile_text_cannot_steer_the_terminal(tmp_path: Path) -> None:

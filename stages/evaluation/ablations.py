@@ -1,0 +1,59 @@
+"""The layouts of the paper's ablations: Table 2, and Fig. 16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stages.evaluation.paper_numbers import ABLATIONS, FULL
+from stages.evaluation.tables import NONE, Table, plain, with_interval
+
+SYSTEM = "sound2scene"
+PAPER_ROWS = {
+    "l2": "L2",
+    "l_nce": "L_nce",
+    "no_selection": "without frame selection",
+    "1_s": "1 s of sound",
+    "5_s": "5 s of sound",
+    "full": "L_total, selection, 10 s",
+}
+"""What the paper's table calls each of our cells."""
+
+
+def grid_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return Table 2: a row of ours and one of the paper's for each cell, by its name."""
+    papers = dict(ABLATIONS.rows)
+    rows: list[tuple[str, ...]] = []
+    for name, own in results.items():
+        figures, gap = own["systems"][SYSTEM], own["gap"]
+        found = [with_interval(figures.get(column), column) for column in FULL]
+        gaps = [with_interval(gap[column], column) for column in ("magnitude", "alignment")]
+        rows.append((PAPER_ROWS[name], "ours", *found, *gaps))
+        rows.append(("", "paper", *map(plain, papers[PAPER_ROWS[name]]), NONE, NONE))
+    judges = next(iter(results.values()))["judges"]
+    return Table(
+        "Table 2",
+        (
+            f"ours, R@k: {judges['R@k']}; FID: {judges['FID']}; IS: {judges['IS']}",
+            "ours: each row is this pipeline but for what it names; intervals over source videos",
+            f"paper: {ABLATIONS.title}, {ABLATIONS.source}",
+        ),
+        ("", "", "R@1 %", "R@5 %", "FID", "IS", "gap magnitude", "alignment"),
+        tuple(rows),
+    )
+
+
+def classes_table(results: Mapping[int, Mapping[str, Any]]) -> Table:
+    """Return Fig. 16: R@5 of each class, by the number of classes trained on."""
+    own = {count: found["systems"][SYSTEM] for count, found in results.items()}
+    names = sorted({name for figures in own.values() for name in figures["by_class"]})
+    rows = [
+        (
+            name,
+            *(with_interval(f["by_class"].get(name, {}).get("R@5"), "R@5") for f in own.values()),
+        )
+        for name in names
+    ]
+    rows.append(("all", *(with_interval(figures.get("R@5"), "R@5") for figures in own.values())))
+    note = "R@5 in %, among as many candidates as classes; none where there are no more than five"
+    return Table("Classes", (note,), ("", *(f"{n} classes" for n in own)), tuple(rows))

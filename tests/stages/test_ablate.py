@@ -1,0 +1,113 @@
+"""The grid: what each cell changes, and two cells trained and scored by the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avdata.config import load_pipeline
+from avdata.errors import SettingsError
+from avdata.strict import build
+from stages.ablate import Settings, cells
+from stages.common.checkpoint import load_weights
+from stages.evaluation.ablations import classes_table
+from tests.stages.evaluation_run import make_products, make_shards, pipeline_file
+
+ROOT = Path(__file__).parents[2]
+TRAINER = {
+    "arch": "tiny",
+    "width": 4,
+    "duration_s": 0.5,
+    "data": {"held_out_share": 0.5, "val_batch_size": 2, "image_size_px": 40, "input_px": None},
+    "train": {"steps": 2, "batch_size": 2, "device": "cpu", "workers": 0},
+}
+
+
+def grid(tmp_path: Path, **settings: Any) -> dict[str, Any]:
+    path = pipeline_file(tmp_path / "run", {"train_sound2scene": TRAINER})
+    made = cells(load_pipeline(path), build(Settings, settings, "here"))
+    return {cell.name: cell for cell in made}
+
+
+def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
+    rows = ["l2", "l_nce", "no_selection", "1_s", "5_s", "full"]
+    made = grid(tmp_path, rows=rows, all_frames_shards="/all", class_counts=[10])
+    base = made["full"].trainer
+    changes = {
+        name: {k: v for k, v in cell.trainer.items() if base.get(k) != v}
+        for name, cell in made.items()
+    }
+    assert changes == {
+        "l2": {"loss": "l2"},
+        "l_nce": {"loss": "l_nce"},
+        "no_selection": {"data.frames": "mid", "train.shards": "/all"},
+        "1_s": {"duration_s": 1.0},
+        "5_s": {"duration_s": 5.0},
+        "full": {},
+        "10_classes": {"data.max_classes": 10},
+    }
+    assert made["10_classes"].judge["max_classes"] == 10
+    assert made["no_selection"].judge["shards"] == base["train.shards"] == str(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rows": ["no_selection"]}, "packed with steps.shard.frames=all"),
+        ({"rows": []}, "nothing to train"),
+        ({"class_counts": [1]}, "2 or more"),
+        ({"rows": ["l3"]}, "one of"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        grid(tmp_path, **settings)
+
+
+def test_two_cells_are_trained_and_scored(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    make_shards(folder)
+    make_products(folder)
+    own = {"rows": ["l2"], "class_counts": [2]}
+    path = pipeline_file(folder, {"train_sound2scene": TRAINER, "ablate": own})
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.ablate", str(path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((folder / "stages/ablate/results.json").read_text())
+    assert [len(results[name]["classes"]) for name in ("l2", "2_classes")] == [3, 2]
+    for name, loss in (("l2", "loss: l2\n"), ("2_classes", "loss: l_total\n")):
+        trained = folder / "stages" / "ablate" / name / "stages" / "train_sound2scene"
+        assert loss in (trained / "settings.yaml").read_text()
+        assert load_weights(trained)[0]["model"] == "audio_encoder"
+        sources = results[name]["models"]
+        assert sources["audio_encoder"]["file"].startswith(str(trained))
+        assert sources["generator"]["file"].startswith(str(folder / "stages" / "train_icgan"))
+    figure = results["l2"]["systems"]["sound2scene"]["R@1"]["value"]
+    assert f"| L2 | ours | {100 * figure:.1f} (" in done.stdout
+    assert "|  | paper | 18.21 | 46.69 | 24.05 | 9.97 |" in done.stdout
+    assert len(list((folder / "stages/frame_features").glob("*.npy"))) == 1  # shared by both
+
+
+def test_classes_stand_beside_their_numbers() -> None:
+    def found(value: float) -> dict[str, Any]:
+        figure = {"R@5": {"value": value, "low": value, "high": value}}
+        return {"systems": {"sound2scene": {**figure, "by_class": {"sea": figure}}}}
+
+    table = classes_table({10: found(0.75), 50: found(0.5)})
+    assert table.header == ("", "10 classes", "50 classes")
+    assert table.rows[0] == ("sea", "75.0 (75.0 to 75.0)", "50.0 (50.0 to 50.0)")

@@ -59,7 +59,7 @@ Slurm = Annotated[
     typer.Option("--slurm", help="YAML file for dask_jobqueue.SLURMCluster, plus `jobs`."),
 ]
 Retry = Annotated[
-    bool, typer.Option("--retry-failed", help="Try again what failed for a passing reason.")
+    bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")
 ]
 
 

@@ -14,12 +14,18 @@ from typing import Any, Literal
 
 from avdata.strict import build, override, read_tree, section, setting
 
+DAY_S = 86_400
+MAX_SIDE_PX = 16_384
+UNBOUNDED = 2**63 - 1
 
-def _require_positive(settings: Any, *names: str) -> None:
+
+def _require(settings: Any, low: float, high: float, *names: str) -> None:
+    """Raise ValueError unless each value, None aside, lies between the bounds."""
     for name in names:
         value = getattr(settings, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be greater than 0, got {value}")
+        if value is not None and not low <= value <= high:
+            upto = "or more" if high == UNBOUNDED else f"to {high:g}"
+            raise ValueError(f"{name} must be {low:g} {upto}, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,13 @@ class FetchSettings:
     )
     require_audio: bool = setting(True, "A source without an audio stream fails as no_audio.")
     require_video: bool = setting(True, "A source without a video stream fails as no_video.")
+
+    def __post_init__(self) -> None:
+        _require(self, 1, UNBOUNDED, "max_height_px", "max_bytes", "rate_limit_bytes_s")
+        _require(self, 1, 1024, "downloads")
+        _require(self, 0.001, 365 * DAY_S, "connect_timeout_s", "stall_timeout_s", "timeout_s")
+        _require(self, 0, 1000, "retries")
+        _require(self, 0, DAY_S, "backoff_s", "sleep_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +119,16 @@ class TrimSettings:
     threads: int = setting(0, "Sources cut at once within a part; 0: one per core.")
 
     def __post_init__(self) -> None:
-        _require_positive(self, "window_s", "hop_s", "max_windows", "sample_rate_hz")
-        _require_positive(self, "frames_per_clip", "frame_rate_hz", "width_px", "height_px")
-        if not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality must be 1 to 100, got {self.jpeg_quality}")
-        for name in ("short_tolerance_s", "decoder_threads", "threads"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        _require(self, 0.001, DAY_S, "window_s", "hop_s")
+        _require(self, -DAY_S, DAY_S, "event_offset_s")
+        _require(self, 0, DAY_S, "short_tolerance_s")
+        _require(self, 1, UNBOUNDED, "max_windows")
+        _require(self, 1000, 384_000, "sample_rate_hz")
+        _require(self, 1, 10_000, "frames_per_clip")
+        _require(self, 0.001, 1000, "frame_rate_hz")
+        _require(self, 1, MAX_SIDE_PX, "width_px", "height_px")
+        _require(self, 1, 100, "jpeg_quality")
+        _require(self, 0, 1024, "decoder_threads", "threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +151,8 @@ class YamnetSettings:
     threads: int = setting(1, "Threads of the LiteRT interpreter; parts already run side by side.")
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.threads < 1:
-            raise ValueError("batch_size and threads must be at least 1")
+        _require(self, 1, UNBOUNDED, "batch_size")
+        _require(self, 1, 1024, "threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,9 +227,7 @@ class ShardSettings:
     )
 
     def __post_init__(self) -> None:
-        for name in ("max_clips", "max_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _require(self, 1, UNBOUNDED, "max_clips", "max_bytes")
         for name, share in self.splits.items():
             if not re.fullmatch(r"[a-z0-9_]{1,40}", name):
                 raise ValueError(f"splits: {name!r} must be made of a-z, 0-9 and _")
@@ -250,6 +264,9 @@ class Pipeline:
     stages: dict[str, Any] = setting(
         {}, "Training and evaluation; each program under stages/ reads its own entry."
     )
+
+    def __post_init__(self) -> None:
+        _require(self, 1, UNBOUNDED, "part_clips")
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:

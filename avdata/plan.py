@@ -134,7 +134,8 @@ def _content_digest(manifest: str) -> str:
         with Store(_base(manifest)).local(_name(manifest)) as path:
             return sha256_file(path)
     except OSError as error:
-        raise ManifestError(f"cannot read the manifest {manifest}: {error.strerror}") from None
+        why = error.strerror or "there is no such file"
+        raise ManifestError(f"cannot read the manifest {manifest}: {why}") from None
 
 
 def _part_size(rows: int) -> int:

@@ -125,7 +125,9 @@ def read_ranges(store: Store, ranges: Sequence[ByteRange]) -> list[bytes]:
     try:
         found = read(store, ranges)
     except FileNotFoundError as error:
-        raise StoreError(f"a file is missing that was there before: {error}") from None
+        raise StoreError(
+            f"a file is missing that was there before ({error}); run the pipeline again"
+        ) from None
     for wanted, data in zip(ranges, found, strict=True):
         if len(data) != wanted.bytes:
             raise StoreError(

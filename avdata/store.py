@@ -84,13 +84,15 @@ class Store:
     def exists(self, path: str) -> bool:
         """Tell whether `path` is there (and therefore complete)."""
         if remote := self._remote(path):
-            return bool(remote[0].exists(remote[1]))
+            with _reached(self.full(path)):
+                return bool(remote[0].exists(remote[1]))
         return os.path.exists(self.full(path))
 
     def size(self, path: str) -> int:
         """Return the size in bytes."""
         if remote := self._remote(path):
-            return int(remote[0].size(remote[1]))
+            with _reached(self.full(path)):
+                return int(remote[0].size(remote[1]))
         return os.path.getsize(self.full(path))
 
     def list(self, folder: str) -> list[str]:
@@ -99,9 +101,11 @@ class Store:
             filesystem, inner = remote
             filesystem.invalidate_cache(inner)
             try:
-                names = [str(p).rstrip("/").rsplit("/", 1)[-1] for p in filesystem.ls(inner, False)]
+                with _reached(self.full(folder)):
+                    paths = filesystem.ls(inner, False)
             except FileNotFoundError:
                 return []
+            names = [str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths]
         else:
             try:
                 names = os.listdir(self.full(folder))
@@ -113,7 +117,8 @@ class Store:
         """Open for reading, seekable."""
         if remote := self._remote(path):
             # fsspec's own files lack parts of the file interface, such as readline(limit).
-            return io.BufferedReader(remote[0].open(remote[1], "rb"))
+            with _reached(self.full(path)):
+                return io.BufferedReader(remote[0].open(remote[1], "rb"))
         return open(self.full(path), "rb")
 
     def read_bytes(self, path: str) -> bytes:
@@ -130,7 +135,8 @@ class Store:
             return
         with tempfile.TemporaryDirectory(prefix="avdata-") as folder:
             target = Path(folder) / path.rstrip("/").rsplit("/", 1)[-1]
-            remote[0].get_file(remote[1], str(target))
+            with _reached(self.full(path)):
+                remote[0].get_file(remote[1], str(target))
             yield target
 
     @contextmanager
@@ -140,7 +146,7 @@ class Store:
         if remote is None:
             target = Path(self.full(path))
             _make_folder(target.parent)
-            temporary = target.with_name(_temporary_name(target.name))
+            temporary = target.with_name(temporary_name(target.name))
             try:
                 with explained(str(target)):
                     yield temporary
@@ -152,20 +158,8 @@ class Store:
         with tempfile.TemporaryDirectory(prefix="avdata-") as folder:
             local = Path(folder) / inner.rsplit("/", 1)[-1]
             yield local
-            # Object stores show an object only once it is whole; others get a rename.
-            parent, _, name = inner.rpartition("/")
-            filesystem.makedirs(parent, exist_ok=True)
-            if _puts_are_atomic(filesystem):
-                filesystem.put_file(str(local), inner)
-                return
-            beside = f"{parent}/{_temporary_name(name)}"
-            try:
-                filesystem.put_file(str(local), beside)
-                filesystem.mv(beside, inner)
-            except BaseException:
-                if filesystem.exists(beside):
-                    filesystem.rm_file(beside)
-                raise
+            with _reached(self.full(path)):
+                _put(filesystem, str(local), inner)
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write `data` atomically."""
@@ -175,8 +169,9 @@ class Store:
     def delete(self, path: str) -> None:
         """Remove a file if it is there."""
         if remote := self._remote(path):
-            if remote[0].exists(remote[1]):
-                remote[0].rm_file(remote[1])
+            with _reached(self.full(path)):
+                if remote[0].exists(remote[1]):
+                    remote[0].rm_file(remote[1])
             return
         Path(self.full(path)).unlink(missing_ok=True)
 
@@ -200,9 +195,12 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # there is none, or it holds something of somebody else
             scratch.rmdir()
-        for path in Path(self.root).rglob(TEMPORARY_PREFIX + "*"):
-            if TEMPORARY_NAME.fullmatch(path.name) and path.is_file():
-                path.unlink(missing_ok=True)
+        for path in list(Path(self.root).rglob(TEMPORARY_PREFIX + "*")):
+            if TEMPORARY_NAME.fullmatch(path.name):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -246,7 +244,8 @@ def _make_folder(folder: Path) -> None:
         raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
-def _temporary_name(name: str) -> str:
+def temporary_name(name: str) -> str:
+    """Return the name under which `name` is written before it is complete; `clean` knows it."""
     return f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
 
 
@@ -254,6 +253,37 @@ def _puts_are_atomic(filesystem: AbstractFileSystem) -> bool:
     protocol = filesystem.protocol
     names = {protocol} if isinstance(protocol, str) else set(protocol)
     return bool(names & {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "memory"})
+
+
+def _put(filesystem: AbstractFileSystem, local: str, path: str) -> None:
+    """Upload a file so that it is at `path` whole or not at all."""
+    parent, _, name = path.rpartition("/")
+    filesystem.makedirs(parent, exist_ok=True)
+    if _puts_are_atomic(filesystem):  # object stores; others get a rename
+        filesystem.put_file(local, path)
+        return
+    beside = f"{parent}/{temporary_name(name)}"
+    try:
+        filesystem.put_file(local, beside)
+        filesystem.mv(beside, path)
+    except BaseException:
+        if filesystem.exists(beside):
+            filesystem.rm_file(beside)
+        raise
+
+
+@contextmanager
+def _reached(url: str) -> Iterator[None]:
+    """Turn what remote filesystems raise, each its own errors, into a message that names the URL.
+
+    What is not there stays a FileNotFoundError.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise StoreError(f"cannot reach or use {url}: {error!r}") from error
 
 
 @contextmanager

@@ -47,12 +47,31 @@ def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read the pipeline file {path}: {error}") from None
     try:
-        tree = yaml.safe_load(text)
+        tree = _parse_yaml(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise SettingsError(f"{path} must be a mapping of settings, got {type(tree).__name__}")
     return override(tree, overrides)
+
+
+def _parse_yaml(text: str) -> Any:
+    """Parse YAML; a key that a mapping holds twice, of which YAML keeps the last, is an error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in names:
+                    message = f"{key.value} is given twice"
+                    raise yaml.constructor.ConstructorError(
+                        problem=message, problem_mark=key.start_mark
+                    )
+                names.add(str(key.value))
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader)
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ flags: the same clip gives the same bytes.
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
+import tempfile
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -107,7 +110,10 @@ class Mp4Writer:
             **BIT_EXACT,
         )
         self._process = self._run(stream)
-        self._nut = av.open(self._process.stdin, "w", format="nut")
+        # FFmpeg itself writes to the descriptor: inside the write method of a Python file PyAV
+        # would swallow what a signal (Ctrl-C) raises, and with it the bytes.
+        assert self._process.stdin is not None
+        self._nut = av.open(f"pipe:{self._process.stdin.fileno()}", "w", format="nut")
         self._output = self._nut.add_stream("rawvideo", rate=self._stream.average_rate or 25)
         self._output.width, self._output.height = self._size_px
         self._output.pix_fmt = "yuv420p"
@@ -136,7 +142,11 @@ class Mp4Writer:
         arguments = stream.global_args("-nostdin", "-v", "error", "-y").compile(ffmpeg_binary())
         with self._log.open("wb") as log:
             return subprocess.Popen(
-                arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log
+                arguments,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                process_group=0,  # Ctrl-C in a terminal is for this process alone
             )
 
     def _mux(self, packets: Any) -> None:
@@ -151,11 +161,14 @@ class Mp4Writer:
     def _check(self, returncode: int) -> None:
         if returncode:
             said = self._log.read_text(errors="replace").strip()
+            if os.strerror(errno.ENOSPC) in said:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             raise RuntimeError(f"ffmpeg could not write {self._path}: {said[-2000:]}")
 
     @property
     def _log(self) -> Path:
-        return self._path.with_suffix(".log")
+        # Not in the run's folder, whose disk may be full.
+        return Path(tempfile.gettempdir(), f"avdata-{self._path.stem}.log")
 
     def _remove(self) -> None:
         for path in (self._path, self._path.with_suffix(".silent.mp4"), self._log):

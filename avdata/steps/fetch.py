@@ -59,9 +59,6 @@ class FetchStep:
     version: ClassVar[int] = 1
 
     def __init__(self, settings: FetchSettings) -> None:
-        for what in ("downloads", "max_bytes", "timeout_s", "stall_timeout_s", "connect_timeout_s"):
-            if getattr(settings, what) <= 0:
-                raise SettingsError(f"fetch.{what} must be above 0")
         if settings.cookies_file is not None and not os.path.isfile(settings.cookies_file):
             raise SettingsError(f"fetch.cookies_file: no such file: {settings.cookies_file}")
         self._settings = settings

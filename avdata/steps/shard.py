@@ -90,12 +90,17 @@ def write_shard(store: Store, plan: ShardPlan, settings: ShardSettings) -> Shard
 
 
 def _read_done(store: Store, plan: ShardPlan) -> ShardStats | None:
-    path, tar = f"{DONE_FOLDER}/{plan.name}.json", f"{FOLDER}/{plan.name}.tar"
-    if not store.exists(path) or not store.exists(tar):
+    """Return what is recorded of a shard if that and the shard are there, whole and as planned."""
+    import pyarrow.parquet as pq
+
+    try:
+        stats = ShardStats(**json.loads(store.read_bytes(f"{DONE_FOLDER}/{plan.name}.json")))
+        size = store.size(f"{FOLDER}/{plan.name}.tar")
+        with store.local(f"{DONE_FOLDER}/{plan.name}.parquet") as rows:
+            pq.read_schema(rows)  # the footer comes last: a table that was cut off has none
+    except (FileNotFoundError, ValueError, TypeError):  # a damaged record is none
         return None
-    stats = ShardStats(**json.loads(store.read_bytes(path)))
-    unchanged = stats.digest == plan.digest and stats.bytes == store.size(tar)
-    return stats if unchanged else None
+    return stats if stats.digest == plan.digest and stats.bytes == size else None
 
 
 def _samples(store: Store, plan: ShardPlan, settings: ShardSettings) -> Iterator[Sample]:

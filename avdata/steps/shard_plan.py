@@ -89,7 +89,7 @@ def plan_shards(
 def _notes(sources: dict[str, int], torn: int) -> list[str]:
     total = sum(sources.values())
     notes = [
-        f"split {name} is empty: {total} source videos are too few for its share"
+        f"split {name} is empty: none of the {total} source videos fell to it"
         for name, count in sources.items()
         if count == 0
     ]

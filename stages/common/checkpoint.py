@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 import stages.models
 from avdata.audio_spec import AudioSpec
 from avdata.errors import SettingsError
-from avdata.store import TEMPORARY_PREFIX, explained
+from avdata.store import explained, temporary_name
 from avdata.strict import to_tree
 from stages.common.errors import CheckpointError
 
@@ -61,7 +60,7 @@ class ModelCard:
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write one safetensors file, atomically; tensors that share memory are written twice."""
     own = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    beside = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    beside = path.with_name(temporary_name(path.name))
     try:
         with explained(str(path)):
             save_file(own, beside, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
@@ -141,7 +140,7 @@ def write_checkpoint(
     weights: of each file, its tensors and its metadata.
     """
     target = folder / f"step-{step:08d}"
-    beside = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}"
+    beside = folder / temporary_name(target.name)
     try:
         with explained(str(target)):
             beside.mkdir(parents=True)
@@ -160,7 +159,7 @@ def write_checkpoint(
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint so that no part of it is ever taken for a whole one."""
-    doomed = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}")
+    doomed = path.with_name(temporary_name(path.name))
     os.rename(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 

@@ -83,7 +83,14 @@ def test_help_names_every_step() -> None:
         (["fetch", "empty.csv", "-o", "out"], "empty.csv"),
         (["verify", "nowhere"], "nowhere"),
         (["show", "nowhere"], "nowhere"),
-        (["report", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "nowhere is no run folder"),
+        (["run", "good.yaml", "-w", "-1"], "Invalid value for '--workers'"),
+        (["run", "good.yaml", "--retry"], "No such option"),
+        (["demo-data", "new", "--videos-per-kind", "0"], "'--videos-per-kind'"),
+        (["manifest", "check", "gone.csv"], "gone.csv: No such file or directory"),
+        (["manifest", "import", "greatest_hits", "m.csv"], "there is nothing to take"),
+        (["manifest", "convert", "m.csv", "new.xls"], "cannot tell the format of new.xls"),
+        (["weights", "get", "nope"], "no weights are called 'nope'"),
     ],
 )
 def test_a_wrong_command_says_what_to_do(

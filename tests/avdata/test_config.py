@@ -34,6 +34,13 @@ def test_an_empty_file_section_takes_the_defaults(tmp_path: Path) -> None:
         ("steps: 3", "steps must be a section"),
         ("- a list", "must be a mapping of settings, got list"),
         ("a: [", "is not valid YAML"),
+        ("steps: {trim: {fit: pad}, tag: , trim: {fit: crop}}", "trim is given twice"),
+        ("seed: 1\nname: x\nseed: 2", 'seed is given twice\n  in "<unicode string>", line 3'),
+        ("part_clips: 0", "part_clips must be 1 or more, got 0"),
+        ("steps: {trim: {frame_rate_hz: 1e9}}", "frame_rate_hz must be 0.001 to 1000, got"),
+        ("steps: {trim: {window_s: .inf}}", "window_s must be 0.001 to 86400, got inf"),
+        ("steps: {trim: {window_s: .nan}}", "window_s must be 0.001 to 86400, got nan"),
+        ("steps: {trim: {width_px: 100000000}}", "width_px must be 1 to 16384, got 100000000"),
     ],
 )
 def test_wrong_settings_name_the_key_and_the_value(tmp_path: Path, text: str, message: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from avdata.errors import LockedError, StoreError
 from avdata.store import Store
+from tests.http_server import HttpServer
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -124,3 +125,16 @@ def test_a_read_only_folder_is_explained(tmp_path: Path) -> None:
         target = Path("/proc/avdata")
     with pytest.raises((StoreError, FileNotFoundError)):
         Store(str(target)).write_bytes("x/y", b"1")
+
+
+def test_what_a_remote_place_answers_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    with HttpServer(tmp_path) as server:
+        store = Store(server.url().rstrip("/"))
+        with pytest.raises(StoreError, match=f"cannot reach or use {server.url('new')}"):
+            store.write_bytes("new", b"1")  # the server takes nothing
+        with pytest.raises(FileNotFoundError):
+            store.read_bytes("absent")
+        assert not store.exists("absent")
+    with pytest.raises(StoreError, match="cannot open nowhere://x"):
+        Store("nowhere://x").exists("y")

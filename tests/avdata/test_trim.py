@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import signal
 import tarfile
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -549,6 +551,32 @@ def test_mp4_bytes_are_reproducible(tmp_path: Path) -> None:
         codes = {code for code, _ in frames_of(runs[0].video(row))}
         later = {code for code, _ in frames_of(runs[0].video(following))}
         assert len(codes & later) >= 24
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.15, 0.2, 0.25, 0.3, 0.35])
+def test_ctrl_c_is_not_lost_while_an_mp4_is_written(tmp_path: Path, after_s: float) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    path = make_video(tmp_path / "v.mp4", seconds=8, width_px=1280, height_px=720)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, after_s)
+        with pytest.raises(KeyboardInterrupt):
+            Trimmed(tmp_path / "run", [fetched(path)], window_s=8, threads=1, video=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_full_disk_is_told_apart_from_a_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_video(tmp_path / "v.mp4")
+    (tmp_path / "disk.mp4").symlink_to("/dev/full")
+    monkeypatch.setattr(mp4.uuid, "uuid4", lambda: SimpleNamespace(hex="../../disk"))
+    with pytest.raises(OSError, match="No space left"):
+        Trimmed(tmp_path / "run", [fetched(path)], window_s=4, video=True)
 
 
 def test_real_clips(shared_data: Path, tmp_path: Path) -> None:

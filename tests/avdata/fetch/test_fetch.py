@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ from avdata.errors import Reason, SettingsError
 from avdata.steps.base import PartContext
 from avdata.steps.fetch import FetchStep
 from avdata.store import Store
+from avdata.strict import build
 from tests.fetching import QUICK, content, context, fetch, fetch_one, source
 from tests.http_server import HttpServer, Reply
 
@@ -155,10 +157,25 @@ def test_killed_process_is_resumed(server: HttpServer, site: Path, run_folder: P
     assert not list(partial.iterdir())
 
 
-def test_settings_are_checked(tmp_path: Path) -> None:
-    for bad in ({"downloads": 0}, {"timeout_s": 0.0}, {"cookies_file": str(tmp_path / "none")}):
-        with pytest.raises(SettingsError):
-            FetchStep(replace(QUICK, **bad))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("downloads", 0),
+        ("timeout_s", 0.0),
+        ("stall_timeout_s", math.inf),
+        ("retries", -1),
+        ("sleep_s", math.nan),
+        ("rate_limit_bytes_s", 0),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be .* got {value}"):
+        build(FetchSettings, {name: value}, "fetch")
+
+
+def test_a_cookies_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        FetchStep(replace(QUICK, cookies_file=str(tmp_path / "none")))
 
 
 def test_fingerprint_ignores_what_does_not_change_the_output() -> None:

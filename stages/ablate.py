@@ -16,16 +16,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from avdata.config import Pipeline, load_pipeline
-from avdata.errors import AvdataError
+from avdata.config import Pipeline
 from avdata.store import Store
-from avdata.strict import build, setting
+from avdata.strict import setting
 from stages.common.errors import TrainingError
-from stages.common.launch import stage_folder
+from stages.common.launch import launch_work, stage_folder
 from stages.evaluation.ablations import classes_table, grid_table
 from stages.evaluation.tables import markdown
 
@@ -153,35 +152,25 @@ def cells(pipeline: Pipeline, settings: Settings) -> list[Cell]:
     return made
 
 
+def work(given: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> str:
+    """Train and score every cell, write the tables; return them."""
+    results = ablate(given.pipeline, given.overrides, pipeline, settings)
+    chapters = []
+    if settings.rows:
+        chapters.append(grid_table({row: results[row] for row in settings.rows}))
+    if settings.class_counts:
+        counted = {n: results[f"{n}_classes"] for n in settings.class_counts}
+        chapters.append(classes_table(counted))
+    text = markdown("Ablations", f"Cells of {pipeline.output}, each trained alike.", chapters)
+    store = Store(str(stage_folder(pipeline, NAME)))
+    store.write_bytes("results.md", text.encode())
+    store.write_bytes("results.json", json.dumps(results, indent=1).encode())
+    return text
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, score, print the tables, write them; ends with 2 if the user must act."""
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{NAME}", description=__doc__)
-    parser.add_argument("pipeline", help="pipeline file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    given = parser.parse_args(arguments)
-    try:
-        pipeline = load_pipeline(given.pipeline, given.overrides)
-        pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
-        where = f"{given.pipeline}: stages.{NAME}"
-        settings = build(Settings, pipeline.stages.get(NAME) or {}, where)
-        results = ablate(given.pipeline, given.overrides, pipeline, settings)
-        chapters = []
-        if settings.rows:
-            chapters.append(grid_table({row: results[row] for row in settings.rows}))
-        if settings.class_counts:
-            counted = {n: results[f"{n}_classes"] for n in settings.class_counts}
-            chapters.append(classes_table(counted))
-        text = markdown("Ablations", f"Cells of {pipeline.output}, each trained alike.", chapters)
-        store = Store(str(stage_folder(pipeline, NAME)))
-        store.write_bytes("results.md", text.encode())
-        store.write_bytes("results.json", json.dumps(results, indent=1).encode())
-    except AvdataError as error:
-        print(f"{NAME}: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{NAME}: stopped; the same command goes on", file=sys.stderr, flush=True)
-        sys.exit(130)
-    print(text, end="")
+    """Run as a program."""
+    launch_work(NAME, Settings, work, arguments)
 
 
 if __name__ == "__main__":

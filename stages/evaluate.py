@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from avdata.config import Pipeline, load_pipeline
-from avdata.errors import AvdataError, SettingsError, ShardError
+from avdata.config import Pipeline
+from avdata.errors import SettingsError, ShardError
 from avdata.store import Store
-from avdata.strict import build, setting
+from avdata.strict import setting
 from stages.common.errors import CheckpointError
-from stages.common.launch import stage_folder
+from stages.common.launch import launch_work, stage_folder
 from stages.evaluation import scores
 from stages.evaluation.judges import Look, Recall, open_clip, open_judges, open_looks
 from stages.evaluation.labelled import read_labelled
@@ -205,22 +204,14 @@ def write(evaluation: Evaluation, store: Store) -> str:
     return text
 
 
+def work(_: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> str:
+    """Score, write the results; return the tables."""
+    return write(evaluate(pipeline, settings), Store(str(stage_folder(pipeline, NAME))))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Score, print the tables, write the results; ends with 2 if the user must act."""
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{NAME}", description=__doc__)
-    parser.add_argument("pipeline", help="pipeline file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    given = parser.parse_args(arguments)
-    try:
-        pipeline = load_pipeline(given.pipeline, given.overrides)
-        pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
-        where = f"{given.pipeline}: stages.{NAME}"
-        settings = build(Settings, pipeline.stages.get(NAME) or {}, where)
-        text = write(evaluate(pipeline, settings), Store(str(stage_folder(pipeline, NAME))))
-    except AvdataError as error:
-        print(f"{NAME}: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    print(text, end="")
+    """Run as a program."""
+    launch_work(NAME, Settings, work, arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -22,16 +21,16 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from avdata.clip import Clip, Status
-from avdata.config import Pipeline, load_pipeline
-from avdata.errors import AvdataError, SettingsError
+from avdata.config import Pipeline
+from avdata.errors import SettingsError
 from avdata.scorers.base import ScoredClip, TarReader
 from avdata.scorers.localizer import Localizer
 from avdata.scorers.mid_random import MidFrame
 from avdata.shards import FOLDER, INDEX_NAME
 from avdata.store import Store
-from avdata.strict import build, setting
+from avdata.strict import setting
 from avdata.tables import iter_batches, iter_clips
-from stages.common.launch import stage_folder
+from stages.common.launch import launch_work, stage_folder
 from stages.metrics import localisation as metric
 from stages.metrics.bootstrap import bootstrap_mean
 
@@ -281,26 +280,19 @@ def _interval(figure: dict[str, float | None]) -> str:
     return f"{_percent(figure['low'])} to {_percent(figure['high'])}"
 
 
+def work(_: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> str:
+    """Score, write the results; return the tables."""
+    results = evaluate(pipeline, settings)
+    store = Store(str(stage_folder(pipeline, NAME)))
+    text = to_markdown(results)
+    store.write_bytes("results.json", json.dumps(results, indent=1).encode())
+    store.write_bytes("results.md", text.encode())
+    return text
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Score, print the tables, write the results; ends with 2 if the user must act."""
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{NAME}", description=__doc__)
-    parser.add_argument("pipeline", help="pipeline file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    given = parser.parse_args(arguments)
-    try:
-        pipeline = load_pipeline(given.pipeline, given.overrides)
-        pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
-        where = f"{given.pipeline}: stages.{NAME}"
-        settings = build(Settings, pipeline.stages.get(NAME) or {}, where)
-        results = evaluate(pipeline, settings)
-        store = Store(str(stage_folder(pipeline, NAME)))
-        text = to_markdown(results)
-        store.write_bytes("results.json", json.dumps(results, indent=1).encode())
-        store.write_bytes("results.md", text.encode())
-    except AvdataError as error:
-        print(f"{NAME}: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    print(text, end="")
+    """Run as a program."""
+    launch_work(NAME, Settings, work, arguments)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stages.common.run import Run
 
 S = TypeVar("S", bound=TrainerSettings)
+T = TypeVar("T")
 
 PACKAGES = ("avdata", "torch", "lightning-fabric", "numpy", "safetensors")
 VARIABLES = re.compile(r"CUDA_|NCCL_|GLOO_|OMP_|MKL_|PYTORCH_|TORCH_|SLURM_(JOB|NNODES|PROCID)")
@@ -48,8 +49,8 @@ def stage_folder(pipeline: Pipeline, name: str) -> Path:
 
 
 def read_settings(
-    path: str, overrides: Sequence[str], name: str, cls: type[S]
-) -> tuple[Pipeline, S]:
+    path: str, overrides: Sequence[str], name: str, cls: type[T]
+) -> tuple[Pipeline, T]:
     """Return the pipeline, and the section `stages.<name>` of it as settings of class `cls`."""
     pipeline = load_pipeline(path, overrides)
     pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
@@ -67,17 +68,44 @@ def launch(
 
     arguments: instead of the command line's.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=train.__doc__)
-    parser.add_argument("pipeline", help="pipeline file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser = _parser(name, train.__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what was trained before")
     given = parser.parse_args(arguments)
-    try:
+    with _explained_ends(name):
         _train(name, settings_class, train, given)
+
+
+def launch_work(
+    name: str,
+    settings_class: type[T],
+    work: Callable[[argparse.Namespace, Pipeline, T], str],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run a stage that trains nothing as a program, print what it returns; ends as `launch` does.
+
+    work: from what was given (`pipeline`, `overrides`), the pipeline and the stage's settings.
+    """
+    given = _parser(name, work.__doc__).parse_args(arguments)
+    with _explained_ends(name):
+        text = work(given, *read_settings(given.pipeline, given.overrides, name, settings_class))
+    print(text, end="")
+
+
+def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=description)
+    parser.add_argument("pipeline", help="pipeline file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    return parser
+
+
+@contextmanager
+def _explained_ends(name: str) -> Iterator[None]:
+    try:
+        yield
     except AvdataError as error:
         _end(name, str(error), 2)
     except KeyboardInterrupt:
-        _end(name, "stopped; the same command goes on from the last checkpoint", 130)
+        _end(name, "stopped; the same command goes on where it was", 130)
 
 
 def _train(

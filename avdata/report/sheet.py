@@ -47,8 +47,8 @@ def draw_sheet(store: Store, clip: Clip) -> Image:
     height = strip_top + (max((p.height for p, _ in strip), default=0) + 44 if strip else 0)
     sheet = Image.new("RGB", (WIDTH_PX, height + MARGIN_PX // 2), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, MARGIN_PX, 28, clip.key, 26, INK)
-    _text(draw, MARGIN_PX, 62, one_line(_subtitle(clip), 150), 16, MUTED)
+    draw_text(draw, MARGIN_PX, 28, clip.key, 26, INK)
+    draw_text(draw, MARGIN_PX, 62, one_line(_subtitle(clip), 150), 16, MUTED)
     if len(samples):
         _draw_wave(draw, samples, wave_top, inner)
         spectrogram = pictures.spectrogram_image(samples, rate_hz, inner, SPECTROGRAM_PX)
@@ -66,7 +66,7 @@ def draw_sheet(store: Store, clip: Clip) -> Image:
                 strip_top + picture.height + 3,
             )
             draw.rectangle(box, outline=ACCENT, width=4)
-        _text(
+        draw_text(
             draw,
             left + picture.width / 2,
             strip_top + picture.height + 10,
@@ -98,12 +98,12 @@ def _draw_axes(draw: ImageDraw, duration_s: float, rate_hz: int, top: int, width
     for mark in time_ticks(duration_s):
         x = MARGIN_PX + mark.percent / 100 * width
         draw.line((x, bottom, x, bottom + 5), fill=MUTED)
-        _text(draw, x, bottom + 8, mark.text, 14, MUTED, anchor="ma")
+        draw_text(draw, x, bottom + 8, mark.text, 14, MUTED, anchor="ma")
     for mark in frequency_ticks(rate_hz):
         y = bottom - mark.percent / 100 * SPECTROGRAM_PX
         draw.line((MARGIN_PX - 5, y, MARGIN_PX, y), fill=MUTED)
-        _text(draw, MARGIN_PX - 8, y, mark.text, 14, MUTED, anchor="rm")
-    _text(draw, MARGIN_PX - 8, top, "kHz", 14, MUTED, anchor="ra")
+        draw_text(draw, MARGIN_PX - 8, y, mark.text, 14, MUTED, anchor="rm")
+    draw_text(draw, MARGIN_PX - 8, top, "kHz", 14, MUTED, anchor="ra")
 
 
 def _draw_picks(draw: ImageDraw, clip: Clip, duration_s: float, top: int, width: int) -> None:
@@ -115,7 +115,7 @@ def _draw_picks(draw: ImageDraw, clip: Clip, duration_s: float, top: int, width:
         draw.line((x, top, x, bottom), fill=(255, 255, 255), width=3)
         draw.line((x, top, x, bottom), fill=ACCENT, width=1)
         draw.ellipse((x - 12, top - 12, x + 12, top + 12), fill=ACCENT)
-        _text(draw, x, top, str(rank), 15, (255, 255, 255), anchor="mm")
+        draw_text(draw, x, top, str(rank), 15, (255, 255, 255), anchor="mm")
 
 
 def _strip(store: Store, clip: Clip, media: Media) -> list[tuple[Image, tuple[str, bool]]]:
@@ -136,7 +136,7 @@ def _strip(store: Store, clip: Clip, media: Media) -> list[tuple[Image, tuple[st
     return strip
 
 
-def _text(
+def draw_text(
     draw: ImageDraw,
     x: float,
     y: float,
@@ -145,6 +145,7 @@ def _text(
     fill: tuple[int, int, int],
     anchor: str = "la",
 ) -> None:
+    """Write `text` in Pillow's own font; `anchor` as in Pillow, by default its top left corner."""
     from PIL import ImageFont
 
     draw.text((x, y), text, fill=fill, font=ImageFont.load_default(size_px), anchor=anchor)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from avdata.audio_spec import AudioSpec
 from avdata.clip import one_line
 from avdata.report.pictures import colormap, heat_overlay
+from avdata.report.sheet import draw_text
 
 MARGIN_PX, GAP_PX = 36, 8
 HEADER_PX, CAPTION_PX, ROW_GAP_PX, HEADING_PX = 92, 27, 22, 22
@@ -82,9 +83,9 @@ def sound_panel(
         picture.paste(overlay, (0, 0), overlay)
     panel.paste(picture, (0, wave_px))
     top = f"{spec.sample_rate_hz / 2000:g} kHz" if spec.mel == "none" else f"{spec.n_mels} mel"
-    _text(draw, 5, wave_px + 4, top, 11, PAPER)
+    draw_text(draw, 5, wave_px + 4, top, 11, PAPER)
     seconds = spec.n_samples / spec.sample_rate_hz
-    _text(draw, width - 5, height - 4, f"{seconds:.4g} s", 11, PAPER, "rd")
+    draw_text(draw, width - 5, height - 4, f"{seconds:.4g} s", 11, PAPER, "rd")
     return panel
 
 
@@ -118,8 +119,8 @@ def share_panel(share: float, names: tuple[str, str], size: tuple[int, int]) -> 
     draw.rectangle((0, y - 5, at, y + 5), fill=WAVE)
     draw.rectangle((at, y - 5, width, y + 5), fill=ACCENT)
     half = max(4, width // 16)
-    _text(draw, 0, y - 12, one_line(f"{names[0]}  {1 - share:.0%}", half), 12, WAVE, "ld")
-    _text(draw, width, y + 12, one_line(f"{names[1]}  {share:.0%}", half), 12, ACCENT, "ra")
+    draw_text(draw, 0, y - 12, one_line(f"{names[0]}  {1 - share:.0%}", half), 12, WAVE, "ld")
+    draw_text(draw, width, y + 12, one_line(f"{names[1]}  {share:.0%}", half), 12, ACCENT, "ra")
     return panel
 
 
@@ -138,8 +139,8 @@ def contact_sheet(title: str, note: str, rows: Sequence[Row]) -> Image.Image:
     sheet = Image.new("RGB", (width, HEADER_PX + sum(heights) + MARGIN_PX - ROW_GAP_PX), PAPER)
     draw = ImageDraw.Draw(sheet)
     letters = (width - 2 * MARGIN_PX) // 7
-    _text(draw, MARGIN_PX, 26, one_line(title, letters // 2), 26, INK)
-    _text(draw, MARGIN_PX, 61, one_line(note, letters), 13, MUTED)
+    draw_text(draw, MARGIN_PX, 26, one_line(title, letters // 2), 26, INK)
+    draw_text(draw, MARGIN_PX, 61, one_line(note, letters), 13, MUTED)
     top = HEADER_PX
     for row, side, height in zip(rows, sides, heights, strict=True):
         _draw_row(sheet, draw, row, side, top, MARGIN_PX + panel_px)
@@ -157,9 +158,9 @@ def _draw_row(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, side: int, top: int, left: int
 ) -> None:
     title = one_line(row.title, 48)
-    _text(draw, MARGIN_PX, top, title, 16, INK)
+    draw_text(draw, MARGIN_PX, top, title, 16, INK)
     after = MARGIN_PX + draw.textlength(title, font=ImageFont.load_default(16)) + 12
-    _text(draw, after, top + 3, one_line(row.note, 90), 13, MUTED)
+    draw_text(draw, after, top + 3, one_line(row.note, 90), 13, MUTED)
     top += CAPTION_PX
     heading = HEADING_PX if row.headings else 0
     if row.panel is not None:
@@ -167,7 +168,7 @@ def _draw_row(
     for n, image in enumerate(row.images):
         x = left + n * (side + GAP_PX)
         if n < len(row.headings):
-            _text(draw, x + side / 2, top, one_line(row.headings[n], 20), 12, MUTED, "ma")
+            draw_text(draw, x + side / 2, top, one_line(row.headings[n], 20), 12, MUTED, "ma")
         sheet.paste(_enlarged(image, side), (x, top + heading))
 
 
@@ -188,7 +189,7 @@ def film(rows: Sequence[Row]) -> list[Image.Image]:
             frame.paste(_enlarged(image, side), (GAP_PX + n * step, GAP_PX))
         letters = max(8, frame.width // 8)
         draw = ImageDraw.Draw(frame)
-        _text(draw, frame.width / 2, side + 21, one_line(row.title, letters), 14, INK, "mm")
+        draw_text(draw, frame.width / 2, side + 21, one_line(row.title, letters), 14, INK, "mm")
         frames.append(frame)
     return frames + frames[-2:0:-1]
 
@@ -207,15 +208,3 @@ def _enlarged(image: NDArray[np.uint8], side: int) -> Image.Image:
     picture = Image.fromarray(image)
     small = picture.width < side
     return picture.resize((side, side), Image.Resampling.BICUBIC) if small else picture
-
-
-def _text(
-    draw: ImageDraw.ImageDraw,
-    x: float,
-    y: float,
-    text: str,
-    size_px: int,
-    fill: tuple[int, int, int],
-    anchor: str = "la",
-) -> None:
-    draw.text((x, y), text, fill=fill, font=ImageFont.load_default(size_px), anchor=anchor)

@@ -52,7 +52,7 @@ def cut_errors(shards: Path) -> tuple[int, float]:
     frame_error, sound_error_s = 0, 0.0
     for path in sorted(shards.glob("*.tar")):
         with tarfile.open(path) as tar:
-            members = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+            members = {m.name: tar.extractfile(m).read() for m in tar}
         for name, content in members.items():
             if not name.endswith(".json"):
                 continue

@@ -211,14 +211,13 @@ def _write_parquet(path: str, clips: Iterable[Clip]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from avdata.tables import BATCH_ROWS
+    from avdata.tables import BATCH_ROWS, to_arrow
 
     columns = (*MANIFEST_COLUMNS, "attributes")
     schema = pa.schema([clip_schema().field(name) for name in columns])
     rows, source = 0, iter(clips)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while batch := [_checked(clip).to_row() for clip in islice(source, BATCH_ROWS)]:
-            plain = [{name: row[name] for name in columns} for row in batch]
-            writer.write_table(pa.Table.from_pylist(plain, schema=schema))
+        while batch := [_checked(clip) for clip in islice(source, BATCH_ROWS)]:
+            writer.write_table(to_arrow(batch).select(columns))
             rows += len(batch)
     return rows

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avdata import weights
 from avdata.errors import WeightsError
-from stages.metrics.retrieval import recall_at_k
-from tests.stages.metrics.peers import torch_fidelity_module
-
-torch = pytest.importorskip("torch")
-
-from stages.extractors import extract  # noqa: E402
-from stages.extractors.clip import CLIP_MEAN, CLIP_STD, Clip, resize_and_crop  # noqa: E402
-from stages.extractors.inception import (  # noqa: E402
+from stages.extractors import extract
+from stages.extractors.clip import CLIP_MEAN, CLIP_STD, Clip, resize_and_crop
+from stages.extractors.inception import (
     InceptionFeatures,
     resize_bicubic,
     resize_bilinear,
 )
-from stages.extractors.probe import ProbeClassifier  # noqa: E402
-from stages.models.inception import InceptionV3, load_trunk  # noqa: E402
+from stages.extractors.probe import ProbeClassifier
+from stages.metrics.retrieval import recall_at_k
+from stages.models.inception import InceptionV3, load_trunk
+from tests.stages.metrics.peers import torch_fidelity_module
 
 
 def pictures(seed: int, *sizes: tuple[int, int]) -> list[np.ndarray]:
@@ -279,15 +277,6 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens = [*letters, *(f"{c}</w>" for c in letters), "oc", "oce", "<|startoftext|>"]
     vocab = {token: i for i, token in enumerate([*tokens, "<|endoftext|>"])}
     return save_clip(tmp_path_factory.mktemp("clip"), vocab, ["o c", "oc e"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Several threads wait on each other where many tests share few cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

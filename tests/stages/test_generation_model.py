@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,14 +40,6 @@ from tests.stages.tiny_scenes import (
 RAIN = Sound("rain", tone(300), RATE_HZ)
 BIRD = Sound("bird", tone(3000), RATE_HZ)
 VIEW = Picture("view", np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +61,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clips = [Made(n, split="train" if n < 40 else "test", n_samples=100) for n in range(60)]
         pack(store, [write_table(store, "part", clips)], ShardSettings(splits={"train": 1.0}))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

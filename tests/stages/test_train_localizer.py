@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,14 +50,6 @@ TINY: dict[str, Any] = {
     "lr": 0.01,
     "train": {"steps": 60, "batch_size": 8, "workers": 1, "log_every": 10, "evaluate_every": 60},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pipeline_file(run: Path, **changes: Any) -> Path:

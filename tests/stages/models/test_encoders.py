@@ -22,8 +22,6 @@ from stages.models.image_encoder import ImageEncoder, SwAV
 from stages.models.resnet import make_trunk
 from tests.stages.models.published_checkpoints import randomised, reference_resnet
 
-torch.set_num_threads(1)  # such small networks lose more by threads than they gain
-
 
 def n_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())

@@ -24,8 +24,6 @@ from stages.models.localizer import Localizer, export_onnx
 from tests.clip_factory import ClipFactory
 from tests.stages.models.published_checkpoints import randomised
 
-torch.set_num_threads(1)  # such small networks lose more by threads than they gain
-
 AUDIO = replace(LOCALIZER, name="localizer_half", n_samples=8000)
 IMAGE_PX = 64
 

@@ -22,7 +22,12 @@ $(VENV)/.data: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.data
+$(VENV)/.train: $(VENV)/.data
+	@echo "installing what training needs (a few minutes)"
+	@$(PIP) -e '.[train,eval]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.train
 	@echo "installing what the tests need"
 	@$(PIP) -e '.[dev,cluster,train,eval]'
 	@touch $@
@@ -34,8 +39,25 @@ $(VENV)-tfhub/.ready: pyproject.toml constraints.txt
 	  -e '.[tfhub]' hypothesis pytest pytest-timeout
 	@touch $@
 
-demo: $(VENV)/.data  ## make hiking videos, run the whole pipeline on them, write a report (minutes)
-	@$(BIN)/avdata demo --output runs/demo
+DEMO      := pipelines/demo.yaml
+LOCALIZER := runs/demo/stages/train_localizer/localizer.onnx
+STAGE     := $(BIN)/python -m stages.
+
+# Data first, then Sound2Scene on them; each line goes on where it stopped, and skips what is done.
+demo: $(VENV)/.data  ## make hiking videos, prepare them, learn from them, write a report (minutes)
+	$(BIN)/avdata demo --output runs/demo --videos-per-kind 6
+	@$(MAKE) --no-print-directory $(VENV)/.train
+	$(STAGE)train_localizer $(DEMO)
+	$(STAGE)evaluate_localizer $(DEMO)
+	$(BIN)/avdata run $(DEMO) --set steps.shard.frames=picked \
+	  --set steps.select.scorer=localizer --set steps.select.localizer=$(LOCALIZER)
+	$(STAGE)train_image_encoder $(DEMO)
+	$(STAGE)train_icgan $(DEMO)
+	$(STAGE)train_sound2scene $(DEMO)
+	$(STAGE)generate sound runs/demo-data/*_05.mp4 --run runs/demo -n 6 -o runs/demo/stages/generate
+	$(STAGE)evaluate $(DEMO)
+	$(STAGE)ablate $(DEMO)
+	@$(BIN)/avdata report runs/demo
 
 test: $(VENV)/.dev  ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)

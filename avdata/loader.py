@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,16 +32,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-MEMBER_COLUMNS = ("jpg_offset", "jpg_bytes", "audio_offset", "audio_bytes")
-COLUMNS = (
-    *("key", "shard", "labels", "sample_rate_hz", "n_samples", "width_px", "height_px"),
-    *MEMBER_COLUMNS,
-)
+T = TypeVar("T")
+Job = TypeVar("Job")
+COLUMNS = ("key", "shard", "labels")
+IMAGE_MEMBER = ("jpg_offset", "jpg_bytes")
+AUDIO_MEMBER = ("audio_offset", "audio_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some clips, ready for the device."""
+    """Some clips, ready for the device.
+
+    What the view leaves out has its place, but no extent: pictures [batch, 0, 0, 3], or sound
+    [batch, 0] at 0 Hz.
+    """
 
     keys: list[str]
     labels: list[list[str]]
@@ -65,7 +69,8 @@ class Loader:
 
     folder: of shards, or the run that made them; local or any fsspec URL.
     batch_size: per rank. uneven: see `sampling.Uneven`. workers: threads; 0 decodes in the caller.
-    view: which crop and stretch, see `View`; chance in it is keyed by seed, epoch and clip.
+    view: which crop and stretch, or the picture or the sound alone, see `View`; chance in it is
+    keyed by seed, epoch and clip. Only sound can be read of clips that have no picture.
 
     Raises ShardError if the folder is incomplete, the split is not there, or its clips differ in
     what must be the same throughout a batch.
@@ -99,17 +104,21 @@ class Loader:
         self._store = open_folder(folder)
         dataset = read_dataset(self._store)
         self._digest: str = dataset["digest"]
-        columns = COLUMNS if self.view.frame == "best" else (*COLUMNS, "frames")
-        self._clips = _read_clips(self._store, split, dataset, columns)
-        self._members = {name: self._clips.column(name).to_numpy() for name in MEMBER_COLUMNS}
-        self.sample_rate_hz = self._uniform("sample_rate_hz", "pack one rate per dataset")
-        if self.view.image_size_px is None:
+        self._clips = _read_clips(self._store, split, dataset, self.view)
+        self._members = {
+            name: self._clips.column(name).to_numpy()
+            for name in (*IMAGE_MEMBER, *AUDIO_MEMBER)
+            if name in self._clips.column_names
+        }
+        if self.view.sees and self.view.image_size_px is None:
             for side in ("width_px", "height_px"):
                 self._uniform(side, "give View(image_size_px=...)")
-        if self.view.audio_s is None:
+        self.sample_rate_hz = self.n_samples = 0
+        if self.view.hears:
+            self.sample_rate_hz = self._uniform("sample_rate_hz", "pack one rate per dataset")
             self.n_samples = int(self._clips.column("n_samples").to_numpy().max())
-        else:
-            self.n_samples = max(1, round(self.view.audio_s * self.sample_rate_hz))
+            if self.view.audio_s is not None:
+                self.n_samples = max(1, round(self.view.audio_s * self.sample_rate_hz))
         self._epoch, self._taken, self._resumed = 0, 0, False
 
     def __len__(self) -> int:
@@ -122,8 +131,13 @@ class Loader:
         self._resumed = False
         epoch, start = self._epoch, self._taken
         order = epoch_order(self._clips.num_rows, self.seed, epoch, self.shuffle)
-        batches = self._batches(order, start)
-        for number, batch in enumerate(self._loaded(batches, epoch), start=1):
+        batches = ahead(
+            self._batches(order, start),
+            lambda rows: self._load(rows, epoch),
+            self.workers,
+            self.prefetch,
+        )
+        for number, batch in enumerate(batches, start=1):
             # Counted before it is handed over: a state taken while it is in use includes it.
             self._taken = min(order.size, start + number * self.batch_size * self.world_size)
             yield batch
@@ -180,25 +194,6 @@ class Loader:
             drop_last=self.drop_last,
         )
 
-    def _loaded(self, batches: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """Load the batches in their order, some of them ahead."""
-        if self.workers == 0:
-            yield from (self._load(rows, epoch) for rows in batches)
-            return
-        # Threads, not processes: decoding releases the GIL, and nothing has to be copied over.
-        waiting: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="avdata-loader") as pool:
-            try:
-                for rows in batches:
-                    waiting.append(pool.submit(self._load, rows, epoch))
-                    if len(waiting) >= self.workers + self.prefetch:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
-
     def _load(self, rows: NDArray[np.int64], epoch: int) -> Batch:
         """Read and decode one batch."""
         clips = self._clips.take(rows)
@@ -206,18 +201,20 @@ class Loader:
         rngs = [rng_for(self.seed, f"view {epoch}", key) for key in keys]
         chosen = self._chosen(clips, rngs)
         contents = iter(read_ranges(self._store, self._ranges(rows, clips, chosen)))
+        image = np.empty((len(rows), 0, 0, 3), np.uint8)
         sound = np.empty((len(rows), self.n_samples), np.int16)
-        heard = np.empty(len(rows), np.int64)
-        image = np.empty(0, np.uint8)
+        heard = np.zeros(len(rows), np.int64)
         for number, (key, rng) in enumerate(zip(keys, rngs, strict=True)):
             try:
-                picture = self._picture(contents, rng)
-                if number == 0:
-                    image = np.empty((len(rows), *picture.shape), np.uint8)
-                image[number] = picture
-                sound[number], heard[number] = view_audio(
-                    next(contents), self.n_samples, self.view, rng
-                )
+                if self.view.sees:
+                    picture = self._picture(contents, rng)
+                    if number == 0:
+                        image = np.empty((len(rows), *picture.shape), np.uint8)
+                    image[number] = picture
+                if self.view.hears:
+                    sound[number], heard[number] = view_audio(
+                        next(contents), self.n_samples, self.view, rng
+                    )
             except ClipError as error:
                 shard = clips.column("shard")[number].as_py()
                 raise ShardError(
@@ -242,7 +239,7 @@ class Loader:
         self, clips: pa.Table, rngs: Sequence[np.random.Generator]
     ) -> list[list[dict[str, Any]]] | None:
         """Return the frames to look at of each clip, as the index has them; None: its best."""
-        if self.view.frame == "best":
+        if self.view.frame == "best" or not self.view.sees:
             return None
         chosen = []
         for stored, rng in zip(clips.column("frames").to_pylist(), rngs, strict=True):
@@ -260,32 +257,60 @@ class Loader:
         place = {name: column[rows].tolist() for name, column in self._members.items()}
         ranges = []
         for number, shard in enumerate(clips.column("shard").to_pylist()):
-            if chosen is None:
-                picture = ByteRange(shard, place["jpg_offset"][number], place["jpg_bytes"][number])
-                ranges.append(picture)
-            else:
+            if chosen is not None:
                 ranges += [ByteRange(shard, f["offset"], f["bytes"]) for f in chosen[number]]
-            sound = ByteRange(shard, place["audio_offset"][number], place["audio_bytes"][number])
-            ranges.append(sound)
+            elif self.view.sees:
+                ranges.append(ByteRange(shard, *(place[name][number] for name in IMAGE_MEMBER)))
+            if self.view.hears:
+                ranges.append(ByteRange(shard, *(place[name][number] for name in AUDIO_MEMBER)))
         return ranges
 
 
-def _read_clips(
-    store: Store, split: str, dataset: Mapping[str, Any], columns: Sequence[str]
-) -> pa.Table:
-    """Return the split's rows of the index, in its order."""
+def ahead(
+    jobs: Iterable[Job], work: Callable[[Job], T], workers: int, prefetch: int = 2
+) -> Iterator[T]:
+    """Yield the result of each job in order, while threads work on the next ones.
+
+    At most `workers + prefetch` results wait; with 0 workers each is made when it is asked for.
+    """
+    if workers == 0:
+        yield from map(work, jobs)
+        return
+    # Threads, not processes: decoding releases the GIL, and nothing has to be copied over.
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="avdata-loader") as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) >= workers + prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _read_clips(store: Store, split: str, dataset: Mapping[str, Any], view: View) -> pa.Table:
+    """Return the split's rows of the index, in its order, with the columns that the view needs."""
     import pyarrow.parquet as pq
 
+    columns = [*COLUMNS]
+    if view.sees:
+        columns += ["width_px", "height_px", *IMAGE_MEMBER]
+        columns += ["frames"] if view.frame != "best" else []
+    if view.hears:
+        columns += ["sample_rate_hz", "n_samples", *AUDIO_MEMBER]
     if not store.exists(INDEX_NAME):
         raise ShardError(f"{store.full(INDEX_NAME)} is missing; pack the shards again")
     with store.open(INDEX_NAME) as file:
-        clips = pq.read_table(file, columns=list(columns), filters=[("split", "=", split)])
+        clips = pq.read_table(file, columns=columns, filters=[("split", "=", split)])
     if not clips.num_rows:
         counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
         raise ShardError(f"{store.root} has no clips in split {split!r}; it has {counts}")
-    without = clips.column("jpg_offset").null_count
-    if without:
+    if view.sees and (without := clips.column("jpg_offset").null_count):
         raise ShardError(
-            f"{without} clips of {split} have no picture; pack again with a scorer that picks one"
+            f"{without} clips of {split} have no picture; pack again with a scorer that picks one, "
+            'or read only their sound: View(only="audio")'
         )
     return clips.combine_chunks()

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How to look at a clip. The default is the whole of it, without chance."""
+    """How to look at a clip. The default is the whole of it, without chance.
 
+    only: the other is neither read nor decoded, and what the view says of it does not count.
+    """
+
+    only: Literal["image", "audio"] | None = None  # None: picture and sound
     image_size_px: int | None = None  # side of the square picture; None: as it is stored
     crop_area: tuple[float, float] | None = None  # random crop of this share of the area
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the random crop
@@ -45,6 +49,16 @@ class View:
             )
         if self.audio_s is not None and self.audio_s <= 0:
             raise ValueError(f"audio_s must be above 0, got {self.audio_s}")
+
+    @property
+    def sees(self) -> bool:
+        """Tell whether pictures are looked at."""
+        return self.only != "audio"
+
+    @property
+    def hears(self) -> bool:
+        """Tell whether sound is listened to."""
+        return self.only != "image"
 
 
 def choose_frames(times_s: Sequence[float], view: View, rng: np.random.Generator) -> list[int]:

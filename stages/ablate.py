@@ -4,8 +4,9 @@
     Fig. 16   number of classes: R@5 of each class
 
 Each cell is a run of its own under <output>/stages/ablate/NAME: `stages.train_sound2scene`, then
-`stages.evaluate`, as their sections say but for what the cell changes. Shards, image encoder and
-generator are those of the pipeline. What is complete is not trained again.
+`stages.evaluate`, as their sections say but for what the cell changes; `full` changes nothing, and
+is the pipeline's own training. Shards, image encoder and generator are those of the pipeline. What
+is complete is not trained again.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avdata.config import Pipeline
+from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
 from stages.common.errors import TrainingError
 from stages.common.launch import launch_work, stage_folder
-from stages.evaluation.ablations import classes_table, grid_table
+from stages.evaluate import CLIPS
+from stages.evaluation.ablations import ahead, classes_table, grid_table
+from stages.evaluation.page import chapter
 from stages.evaluation.tables import markdown
 
-NAME = "ablate"
+NAME, TITLE = "ablate", "Ablations"
 TRAINER, JUDGE = "train_sound2scene", "evaluate"
-SHARED = ("frame_features", f"{JUDGE}/features")  # caches, the same for all cells
+SHARED = ("features", f"{JUDGE}/features")  # caches, the same for all cells
 
 Row = Literal["l2", "l_nce", "no_selection", "1_s", "5_s", "full"]
 CHANGES: dict[str, dict[str, Any]] = {
@@ -74,9 +78,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One training: its folder's name, and what it changes in both sections."""
+    """One training: its name, where it is trained and scored, what it changes in both sections."""
 
     name: str
+    trained: Path
+    scored: Path
     trainer: Mapping[str, Any]
     judge: Mapping[str, Any]
 
@@ -85,21 +91,27 @@ def ablate(
     path: str, overrides: Sequence[str], pipeline: Pipeline, settings: Settings
 ) -> dict[str, Any]:
     """Train and score all cells; return the results of each. Raises TrainingError if one fails."""
-    grid = cells(pipeline, settings)
-    folder = stage_folder(pipeline, NAME)
-    results = {}
-    for cell in grid:
-        output = folder / cell.name
-        share_caches(stage_folder(pipeline, TRAINER).parent, output / "stages")
+    results, hits = {}, {}
+    for cell in cells(pipeline, settings):
+        share_caches(stage_folder(pipeline, TRAINER).parent, cell.scored / "stages")
         train = [*shlex.split(settings.launcher or sys.executable), "-m", f"stages.{TRAINER}"]
         judge = [sys.executable, "-m", f"stages.{JUDGE}"]
-        for command, name, own in ((train, TRAINER, cell.trainer), (judge, JUDGE, cell.judge)):
+        heard = {"audio_encoder": str(cell.trained / "stages" / TRAINER)}
+        for command, name, output, own in (
+            (train, TRAINER, cell.trained, cell.trainer),
+            (judge, JUDGE, cell.scored, {**cell.judge, **heard}),
+        ):
             changes = {"output": str(output)} | {f"stages.{name}.{k}": v for k, v in own.items()}
             ours = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
             words = [word for change in (*overrides, *ours) for word in ("--set", change)]
             _run([*command, path, *words], cell.name, shown=name == TRAINER)
-        found = output / "stages" / JUDGE / "results.json"
-        results[cell.name] = json.loads(found.read_bytes())
+        scored = cell.scored / "stages" / JUDGE
+        results[cell.name] = json.loads((scored / "results.json").read_bytes())
+        lines = (scored / CLIPS).read_text(encoding="utf-8").splitlines()
+        hits[cell.name] = [json.loads(line) for line in lines]
+    for row in settings.rows:
+        if row != "full" and "full" in hits:
+            results[row]["full_ahead"] = ahead(hits["full"], hits[row], pipeline.seed)
     return results
 
 
@@ -140,15 +152,20 @@ def cells(pipeline: Pipeline, settings: Settings) -> list[Cell]:
         "generator": given[JUDGE].get("generator") or parts["generator"],
         "classes_file": given[TRAINER].get("data", {}).get("classes_file"),
     }
+    folder = stage_folder(pipeline, NAME)
     made = []
     for row in settings.rows:
+        if row == "full":
+            made.append(Cell(row, Path(pipeline.output), folder / row, {}, judge))
+            continue
         own = trainer | CHANGES[row]
         if row == "no_selection":
             own["train.shards"] = settings.all_frames_shards
-        made.append(Cell(row, own, judge))
+        made.append(Cell(row, folder / row, folder / row, own, judge))
     for count in settings.class_counts:
         own = trainer | {"data.max_classes": count}
-        made.append(Cell(f"{count}_classes", own, judge | {"max_classes": count}))
+        name = f"{count}_classes"
+        made.append(Cell(name, folder / name, folder / name, own, judge | {"max_classes": count}))
     return made
 
 
@@ -156,14 +173,16 @@ def work(given: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> s
     """Train and score every cell, write the tables; return them."""
     results = ablate(given.pipeline, given.overrides, pipeline, settings)
     chapters = []
+    lead = f"Cells of {pipeline.output}, each trained alike."
     if settings.rows:
         chapters.append(grid_table({row: results[row] for row in settings.rows}))
     if settings.class_counts:
         counted = {n: results[f"{n}_classes"] for n in settings.class_counts}
         chapters.append(classes_table(counted))
-    text = markdown("Ablations", f"Cells of {pipeline.output}, each trained alike.", chapters)
+    text = markdown(TITLE, lead, chapters)
     store = Store(str(stage_folder(pipeline, NAME)))
     store.write_bytes("results.md", text.encode())
+    store.write_bytes(SECTION, chapter(TITLE, lead, chapters).encode())
     store.write_bytes("results.json", json.dumps(results, indent=1).encode())
     return text
 

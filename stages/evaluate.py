@@ -4,13 +4,15 @@ One picture for each test clip and system. R@k: does the picture show the sound'
 do pictures look real and varied? Modality gap: how far apart are sounds and pictures in the latent
 space? All intervals are over source videos. docs/evaluation.md says what is compared with what.
 
-Writes results.json, results.md, evaluation.html, section.html and gap.svg to the pipeline's output,
-stages/evaluate; pictures and features are kept beside, and used again.
+Writes results.json, results.md, evaluation.html, section.html, clips.jsonl (a line for each clip)
+and gap.svg to the pipeline's output, stages/evaluate; pictures and features are kept beside, and
+used again.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +24,7 @@ import torch
 
 from avdata.config import Pipeline
 from avdata.errors import SettingsError, ShardError
+from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
 from stages.common.errors import CheckpointError
@@ -39,10 +42,12 @@ from stages.extractors.inception import Resize
 from stages.generation.model import STAGES, load_model
 from stages.generation.sound2scene import Sound2Scene
 from stages.metrics.bootstrap import RESAMPLES
-from stages.metrics.frechet import Moments
-from stages.metrics.retrieval import KS, chance
+from stages.metrics.frechet import Reference
+from stages.metrics.projection import Method
+from stages.metrics.retrieval import KS, chance, hits_at_k
 
 NAME = "evaluate"
+CLIPS = "clips.jsonl"
 EXAMPLES = 8  # clips of which the page shows pictures
 PLOTTED = 1000  # pairs in the plot of the latent space
 
@@ -83,7 +88,9 @@ class Settings:
     resize: Resize = setting("bicubic", "To 299 px: as clean-fid does, or as the first FID did.")
     is_splits: int = setting(10, "Splits of the Inception score.")
     resamples: int = setting(RESAMPLES, "Bootstrap draws of an interval.")
-    set_resamples: int = setting(50, "Those of FID and IS, each of which costs far more.")
+    projection: Method = setting(
+        "tsne", "Plot of the latent space: tsne, umap (pip install 'avdata[umap]') or pca."
+    )
     generator: str | None = setting(None, "Folder or checkpoint; null: what train_icgan made here.")
     audio_encoder: str | None = setting(None, "The same, of train_sound2scene.")
     image_encoder: str | None = setting(None, "The same, of train_image_encoder.")
@@ -97,7 +104,7 @@ class Settings:
             raise ValueError(f"systems must name each system once, got {list(self.systems)}")
         if self.split == self.train_split:
             raise ValueError(f"split and train_split must differ, got {self.split} for both")
-        for name in ("is_splits", "resamples", "set_resamples", "batch_size"):
+        for name in ("is_splits", "resamples", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0:
@@ -115,7 +122,11 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
         shards, settings.split, settings.train_split, settings.classes_file, settings.max_classes
     )
     if len(test) < 2:
-        raise ShardError(f"{shards} has {len(test)} clip in {settings.split}; FID needs two")
+        raise ShardError(
+            f"{shards} has {len(test)} clip with a class in {settings.split}, which has no spread "
+            f"to measure; name a split of two or more as stages.{NAME}.split, or pack more clips"
+        )
+    require_projection(settings.projection)
     features = FeatureCache(folder / "features", settings.batch_size, settings.workers)
     model = cache(lambda: open_model(pipeline, settings))  # upper_bound alone needs none
     studio = Studio(model, test.clips, train.clips, features, folder / "pictures", seed)
@@ -125,16 +136,23 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     samples = {system: studio.samples(system) for system in settings.systems}
     judges = open_judges(looks, clip, why_not, train, classes, features)
 
-    by_video = scores.Sampling(test.clips.sources, settings.resamples, settings.set_resamples, seed)
+    by_video = scores.Sampling(test.clips.sources, settings.resamples, seed)
     targets = np.array([classes.index(name) for name in test.classes])
     ks = [k for k in KS if k < len(classes)]  # among as many as there are, all are right
     real = features.of(frames_of(test.clips), looks).values
-    reference = Moments.of(real)
+    reference = Reference.of(real)
     figures: dict[str, Any] = {}
+    clips: list[dict[str, Any]] = [
+        {"key": key, "source": source, "class": name}
+        for key, source, name in zip(test.clips.keys, by_video.sources, test.classes, strict=True)
+    ]
     for system, own in samples.items():
         similarity = judges.recall.scores(features.of(own, judges.recall_looks).values)
         seen = features.of(own, looks).values
         figures[system] = scores.recall(similarity, targets, ks, by_video)
+        for k in ks:
+            for clip_row, hit in zip(clips, hits_at_k(similarity, targets, k), strict=True):
+                clip_row.setdefault(system, {})[f"R@{k}"] = float(hit)
         if system != "upper_bound":  # which is the reference itself
             figures[system]["FID"] = scores.frechet(seen, reference, by_video)
         figures[system] |= scores.inception(
@@ -164,8 +182,10 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     if LISTEN & set(settings.systems):
         z_v, z_a = studio.z_v().values, studio.z_a().values
         results["gap"] = scores.gap(z_v, z_a, by_video)
-        svg, results["plot"] = scores.gap_plot(z_v, z_a, test.classes, most=PLOTTED, seed=seed)
-    return Evaluation(results, svg, make_examples(samples, test.classes, EXAMPLES))
+        svg, results["plot"] = scores.gap_plot(
+            z_v, z_a, test.classes, method=settings.projection, most=PLOTTED, seed=seed
+        )
+    return Evaluation(results, clips, svg, make_examples(samples, test.classes, EXAMPLES))
 
 
 def open_model(pipeline: Pipeline, settings: Settings) -> Sound2Scene:
@@ -179,6 +199,15 @@ def open_model(pipeline: Pipeline, settings: Settings) -> Sound2Scene:
             f"{error}. Parts are made in this pipeline's output ({makers}), or named by "
             f"stages.{NAME}.generator, audio_encoder and image_encoder"
         ) from None
+
+
+def require_projection(method: Method) -> None:
+    """Raise SettingsError for a method whose package is missing, before any work is done."""
+    if method == "umap" and importlib.util.find_spec("umap") is None:
+        raise SettingsError(
+            f"stages.{NAME}.projection is umap, which needs the package umap-learn; run: "
+            "pip install 'avdata[umap]', or take tsne or pca"
+        )
 
 
 def find_device(name: str) -> torch.device:
@@ -196,7 +225,9 @@ def write(evaluation: Evaluation, store: Store) -> str:
     store.delete("results.json")
     store.write_bytes("results.md", text.encode())
     store.write_bytes("evaluation.html", page(evaluation).encode())
-    store.write_bytes("section.html", section(evaluation).encode())
+    store.write_bytes(SECTION, section(evaluation).encode())
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in evaluation.clips)
+    store.write_bytes(CLIPS, "".join(lines).encode())
     if evaluation.svg is not None:
         store.write_bytes("gap.svg", evaluation.svg.encode())
     tree = json.dumps(evaluation.results, indent=1, ensure_ascii=False)
@@ -206,7 +237,10 @@ def write(evaluation: Evaluation, store: Store) -> str:
 
 def work(_: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> str:
     """Score, write the results; return the tables."""
-    return write(evaluate(pipeline, settings), Store(str(stage_folder(pipeline, NAME))))
+    store = Store(str(stage_folder(pipeline, NAME)))
+    with store.lock():
+        store.clean()  # what a killed evaluation left unfinished; complete caches stay
+        return write(evaluate(pipeline, settings), store)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

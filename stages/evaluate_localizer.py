@@ -5,7 +5,8 @@ and what the run itself picked; on videos with a ground truth as `avdata demo-da
 
 Localisation: cIoU and AUC of its maps against the boxes of VGG-SS, on clips that carry `bbox`.
 
-Writes results.json and results.md to the pipeline's output, stages/evaluate_localizer.
+Writes results.json, results.md and section.html to the pipeline's output,
+stages/evaluate_localizer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 from avdata.clip import Clip, Status
 from avdata.config import Pipeline
 from avdata.errors import SettingsError
+from avdata.report.training import SECTION
 from avdata.scorers.base import ScoredClip, TarReader
 from avdata.scorers.localizer import Localizer
 from avdata.scorers.mid_random import MidFrame
@@ -31,6 +33,8 @@ from avdata.store import Store
 from avdata.strict import setting
 from avdata.tables import iter_batches, iter_clips
 from stages.common.launch import launch_work, stage_folder
+from stages.evaluation.page import chapter
+from stages.evaluation.tables import NONE, Table, markdown
 from stages.metrics import localisation as metric
 from stages.metrics.bootstrap import bootstrap_mean
 
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 
     from avdata.scorers.base import Scores
 
-NAME = "evaluate_localizer"
+NAME, TITLE = "evaluate_localizer", "Localizer"
 TABLE = "select.parquet"
 SIDE_PX = 224  # of the pictures on which maps and boxes are compared, as VGG-SS does
 ROUNDING_S = 0.001  # the ground truth is rounded to milliseconds
@@ -249,29 +253,29 @@ def read_boxes(clip: Clip) -> NDArray[np.float64] | None:
     return boxes if (pixels[:, 2:] > pixels[:, :2]).all(axis=1).any() else None
 
 
-def to_markdown(results: dict[str, Any]) -> str:
-    """Return the results as tables."""
-    lines = [f"# Localizer {results['localizer_sha256'][:12]}", ""]
-    lines.append(f"On {results['run']}, split {results['split'] or 'all'}.")
+def to_tables(results: dict[str, Any]) -> list[Table]:
+    """Return the results as tables of text."""
     chapters = (
         ("selection", "shows_the_source", "The picked frame shows the source"),
         ("selection", "localizer_ahead_of", "The localizer is ahead of"),
         ("localisation", "cIoU", "Share of pictures with cIoU of at least 0.5"),
         ("localisation", "AUC", "AUC of that share over all thresholds"),
     )
+    found = []
     for part, name, title in chapters:
-        if part not in results:
-            continue
-        counts = f"{results[part]['clips']} clips of {results[part]['videos']} videos"
-        lines += ["", f"## {title}", "", f"{counts}; 95 % intervals over videos.", ""]
-        lines += ["| | % | interval |", "|---|---|---|"]
-        for row, figure in results[part][name].items():
-            lines.append(f"| {row} | {_percent(figure['value'])} | {_interval(figure)} |")
-    return "\n".join(lines) + "\n"
+        if part in results:
+            note = f"{results[part]['clips']} clips of {results[part]['videos']} videos"
+            rows = [
+                (row, _percent(figure["value"]), _interval(figure))
+                for row, figure in results[part][name].items()
+            ]
+            notes = (f"{note}; 95 % intervals over videos",)
+            found.append(Table(title, notes, ("", "%", "interval"), tuple(rows)))
+    return found
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
+    return NONE if share is None else f"{100 * share:.1f}"
 
 
 def _interval(figure: dict[str, float | None]) -> str:
@@ -284,9 +288,15 @@ def work(_: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> str:
     """Score, write the results; return the tables."""
     results = evaluate(pipeline, settings)
     store = Store(str(stage_folder(pipeline, NAME)))
-    text = to_markdown(results)
+    lead = (
+        f"Localizer {results['localizer_sha256'][:12]} on {results['run']}, split "
+        f"{results['split'] or 'all'}."
+    )
+    tables = to_tables(results)
+    text = markdown(TITLE, lead, tables)
     store.write_bytes("results.json", json.dumps(results, indent=1).encode())
     store.write_bytes("results.md", text.encode())
+    store.write_bytes(SECTION, chapter(TITLE, lead, tables).encode())
     return text
 
 

@@ -23,11 +23,13 @@ from avdata.strict import section, setting
 from avdata.views import View
 from stages.common.checkpoint import ModelCard
 from stages.common.data import require_size
+from stages.common.feature_space import FeatureSpace, check_space
 from stages.common.features import cached_features
-from stages.common.frozen_encoder import load_image_encoder
+from stages.common.frozen_encoder import Encoder, load_image_encoder
 from stages.common.instances import Instances, as_images, as_pictures, open_instances
 from stages.common.launch import launch, stage_folder
 from stages.common.optim import adam
+from stages.common.pairs import read_clips
 from stages.common.rng import generator_for
 from stages.common.run import Run
 from stages.common.settings import TrainSettings
@@ -80,7 +82,8 @@ def train(run: Run[Settings]) -> None:
     settings = run.settings
     if settings.train.strategy == "fsdp":
         raise SettingsError("spectral norm needs whole weights: use train.strategy auto or ddp")
-    instances = open_data(run)
+    encoder, space = open_image_encoder(run)
+    instances = open_data(run, encoder)
     d_rows = run.rows(len(instances), "rows of the discriminator")
     g_rows = run.rows(len(instances), "rows of the generator")
 
@@ -91,7 +94,7 @@ def train(run: Run[Settings]) -> None:
         "attention_px": settings.attention_px,
     }
     generator_sizes = {**common, "z_dim": settings.z_dim, "embed_dim": settings.embed_dim}
-    card = ModelCard(name="icgan_generator", settings=generator_sizes)
+    card = ModelCard(name="icgan_generator", settings=generator_sizes, features=space)
     network = prepared(build("icgan_generator", **generator_sizes), run)
     generator = run.model("generator", network, card=card, ema=True)
     critic = prepared(build("icgan_discriminator", **common), run)
@@ -145,23 +148,31 @@ def train(run: Run[Settings]) -> None:
                     save_png(sheet, run.folder / "samples" / f"step-{step:08d}.png")
 
 
-def open_data(run: Run[Settings]) -> Instances:
-    """Return the training split; the first rank makes what is not there yet."""
+def open_image_encoder(run: Run[Settings]) -> tuple[Encoder, FeatureSpace]:
+    """Return the frozen image encoder and the space of its features, held against earlier ones."""
     settings = run.settings
     path = settings.image_encoder or stage_folder(run.pipeline, "train_image_encoder")
     encoder = load_image_encoder(path, input_px=settings.encoder_input_px)
+    space = FeatureSpace.of(encoder, settings.encoder_view_px)
+    check_space(run, space, path, partner="train_sound2scene")
+    return encoder, space
+
+
+def open_data(run: Run[Settings], encoder: Encoder) -> Instances:
+    """Return the training split; the first rank makes what is not there yet."""
+    settings = run.settings
     for side in (settings.resolution, settings.encoder_view_px):
         require_size(read_dataset(open_folder(run.shards)), View(image_size_px=side), run.shards)
     folder = run.folder.parent / "features"
     features = cached_features(
         folder,
-        run.shards,
-        "train",
+        read_clips(run.shards, "train"),
         encoder,
-        view=View(image_size_px=settings.encoder_view_px),
+        image_size_px=settings.encoder_view_px,
         mirrored=settings.flip,
         workers=settings.train.workers,
         device=run.device,
+        console=run.console,
     )
 
     def instances() -> Instances:

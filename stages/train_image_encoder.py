@@ -134,7 +134,7 @@ def train(run: Run[Settings]) -> None:
     settings = run.settings
     if settings.train.strategy == "fsdp":
         raise SettingsError("SwAV's prototypes are normalised as a whole; set train.strategy=ddp")
-    view = View(image_size_px=settings.source_px, frame=settings.frame)
+    view = View(only="image", image_size_px=settings.source_px, frame=settings.frame)
     batches = run.batches("train", view=view, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
     architecture = {
@@ -232,7 +232,7 @@ def neighbours_agree(run: Run[Settings], network: SwAV, held_out: str) -> float:
     found = []
     with run.evaluating():
         for split in ("train", held_out):
-            view = View(image_size_px=run.settings.large.size_px)
+            view = View(only="image", image_size_px=run.settings.large.size_px)
             keys, features = encode_all(network, run.held_out(split, view=view))
             parts = gather(run.fabric, (keys, features))
             keys = [key for part, _ in parts for key in part]

@@ -8,7 +8,7 @@ and labels of the training split. `stages.evaluate` takes the folder as its Ince
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -88,13 +88,9 @@ def train(run: Run[Settings]) -> None:
     if run.is_main:
         record(Store(str(run.folder)), classes)
     level = (LEVEL, LEVEL, LEVEL)
-    plain = View(image_size_px=settings.source_px)
-    varied = View(
-        image_size_px=settings.source_px,
-        crop_area=(settings.min_area, 1.0),
-        flip=True,
-        frame=settings.frame,
-    )
+    plain = View(only="image", image_size_px=settings.source_px)
+    area = (settings.min_area, 1.0)
+    varied = replace(plain, crop_area=area, flip=True, frame=settings.frame)
     batches = run.batches("train", view=varied, mean=level, std=level)
     held_out = None
     if settings.held_out is not None:

@@ -14,8 +14,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,24 +24,21 @@ from torch.nn import functional as F
 
 from avdata.audio_spec import LOCALIZER, AudioSpec
 from avdata.errors import SettingsError
-from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
+from avdata.frames import IMAGENET_STD
 from avdata.shards import INDEX_NAME, open_folder
 from avdata.store import Store
 from avdata.strict import section, setting
 from avdata.views import View
-from stages.common.batches import TensorBatch, to_tensors
+from stages.common.batches import TensorBatch
 from stages.common.checkpoint import ModelCard, load_model
 from stages.common.classes import Classes, read_classes
 from stages.common.launch import launch
 from stages.common.optim import adamw, warmup_cosine
+from stages.common.run import Run
 from stages.common.settings import TrainSettings
 from stages.models import build
 from stages.models.frontend import Frontend
 from stages.models.localizer import Localised, Localizer, export_onnx
-
-if TYPE_CHECKING:
-    from avdata.loader import Batch
-    from stages.common.run import Run
 
 ONNX_NAME = "localizer.onnx"
 CLASSES_NAME = "classes.json"
@@ -115,11 +111,9 @@ def train(run: Run[Settings]) -> None:
     plain = View(image_size_px=settings.image_px, frame="even", n_frames=settings.frames_per_clip)
     view = replace(plain, frame="random", crop_area=(low, high), flip=True)
     batches = run.batches("train", view=view, audio=spec)
-    batches.convert = partial(around_frames, spec=spec, device=run.device)
     held_out = None
     if settings.held_out is not None:
         held_out = run.held_out(settings.held_out, view=plain, audio=spec)
-        held_out.convert = batches.convert
 
     architecture = {
         "n_classes": len(classes.names),
@@ -140,8 +134,8 @@ def train(run: Run[Settings]) -> None:
     frontend = Frontend(spec).to(run.device)
 
     def loss(batch: TensorBatch) -> dict[str, Tensor]:
-        frames, sound = batch.image.flatten(0, 1), batch.audio.flatten(0, 1)  # [B·T, ...]
-        found: Localised = model(frames, frontend(sound))
+        patches = frontend(around_frames(batch, spec).flatten(0, 1))  # [B·T, 1, F, N]
+        found: Localised = model(batch.image.flatten(0, 1), patches)
         targets = classes.targets(batch.keys).to(run.device)
         return classification(found, targets, network.scale * network.temperature)
 
@@ -184,23 +178,15 @@ def classification(found: Localised, targets: Tensor, sharpness: float) -> dict[
     return {"loss": values["see_loss"] + values["hear_loss"], **values}
 
 
-def around_frames(batch: Batch, *, spec: AudioSpec, device: torch.device) -> TensorBatch:
-    """Return a batch of T frames per clip as image [B, T, 3, H, W] and audio [B, T, n_samples].
-
-    Each frame comes with the sound that the localizer's contract gives it: n_samples around it,
-    with silence beyond the clip.
-    """
+def around_frames(batch: TensorBatch, spec: AudioSpec) -> Tensor:
+    """Return the sound [B, T, n_samples] that the localizer's contract gives each of T frames:
+    n_samples around it, with silence beyond the clip."""
     assert batch.frame_times_s is not None
-    n_clips, n_frames = batch.frame_times_s.shape
-    flat = replace(batch, image=batch.image.reshape(-1, *batch.image.shape[2:]))
-    given = to_tensors(flat, device, IMAGENET_MEAN, IMAGENET_STD)
-    padded = F.pad(given.audio, (spec.n_samples // 2, spec.n_samples))
+    padded = F.pad(batch.audio, (spec.n_samples // 2, spec.n_samples))
     windows = padded.unfold(1, spec.n_samples, 1)  # [B, n_windows, n_samples], a view
-    starts = torch.from_numpy(batch.frame_times_s).mul(batch.sample_rate_hz).round().long()
-    starts = starts.clamp(0, windows.shape[1] - 1).to(device)
-    sound = windows[torch.arange(n_clips, device=device)[:, None], starts]
-    image = given.image.view(n_clips, n_frames, *given.image.shape[1:])
-    return replace(given, image=image, audio=sound)
+    starts = (batch.frame_times_s * spec.sample_rate_hz).round().long()
+    starts = starts.clamp(0, windows.shape[1] - 1).to(windows.device)
+    return windows[torch.arange(len(batch), device=windows.device)[:, None], starts]
 
 
 def varied(
@@ -218,7 +204,7 @@ def varied(
     contrast = 1 + light * uniform(shape)
     brightness = light / min(IMAGENET_STD) * uniform(shape)
     image = grey + (batch.image - grey) * contrast + brightness
-    gain = 10 ** (gain_db * uniform((len(batch), 1, 1)) / 20)
+    gain = 10 ** (gain_db * uniform((len(batch), 1)) / 20)
     return replace(batch, image=image, audio=(batch.audio * gain).clamp(-1, 1))
 
 

@@ -27,6 +27,7 @@ from avdata.errors import SettingsError, WeightsError
 from avdata.strict import section, setting
 from stages.common.checkpoint import ModelCard, load_weights, require_audio
 from stages.common.errors import CheckpointError
+from stages.common.feature_space import FeatureSpace, check_space, require_same_encoder
 from stages.common.frozen_encoder import Encoder, load_image_encoder
 from stages.common.launch import launch, stage_folder
 from stages.common.optim import adam
@@ -97,7 +98,7 @@ def train(run: Run[Settings]) -> None:
     """Train an audio encoder whose features land beside those of the matching pictures."""
     settings = run.settings
     spec = audio_spec(settings.duration_s)
-    encoder = open_image_encoder(run)
+    encoder, space = open_image_encoder(run)
     data = PairData(run, settings.data, encoder, spec)
     batches = data.batches()
 
@@ -110,10 +111,10 @@ def train(run: Run[Settings]) -> None:
     }
     audio_encoder = build("audio_encoder", **architecture)
     if settings.init_from is not None:
-        start_from(audio_encoder, settings.init_from, architecture, spec)
+        start_from(audio_encoder, settings.init_from, architecture, spec, space)
     # Channels last: what tensor cores want, and a third faster on CPUs too.
     convert_conv2d_weight_memory_format(audio_encoder, torch.channels_last)
-    card = ModelCard(name="audio_encoder", settings=architecture, audio=spec)
+    card = ModelCard(name="audio_encoder", settings=architecture, audio=spec, features=space)
     model = run.model("audio_encoder", audio_encoder, card=card)
     optimizer = run.optimizer(
         "optimizer", adam(model, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -168,18 +169,22 @@ def agreement(z_A: Tensor, z_V: Tensor) -> dict[str, Tensor]:
     return {"alignment": (a * v).sum(dim=1).mean(), "r1": (nearest == own).float().mean()}
 
 
-def open_image_encoder(run: Run[Settings]) -> Encoder:
-    """Return the frozen image encoder on the device."""
+def open_image_encoder(run: Run[Settings]) -> tuple[Encoder, FeatureSpace]:
+    """Return the frozen image encoder, on the device, and the space of its features, held against
+    earlier ones."""
     path = run.settings.image_encoder or stage_folder(run.pipeline, "train_image_encoder")
+    look = run.settings.data
     try:
-        encoder = load_image_encoder(path, input_px=run.settings.data.input_px)
+        encoder = load_image_encoder(path, input_px=look.input_px)
     except (CheckpointError, WeightsError) as error:
         raise CheckpointError(
             f"{error}. The image encoder is stages.{NAME}.image_encoder, or what "
             "`python -m stages.train_image_encoder` leaves in this pipeline's output"
         ) from None
+    space = FeatureSpace.of(encoder, look.image_size_px)
+    check_space(run, space, path, partner="train_icgan")
     encoder.network.to(run.device)
-    return encoder
+    return encoder, space
 
 
 def encoder_dim(encoder: Encoder, device: torch.device) -> int:
@@ -188,12 +193,17 @@ def encoder_dim(encoder: Encoder, device: torch.device) -> int:
 
 
 def start_from(
-    model: nn.Module, path: str, architecture: Mapping[str, object], spec: AudioSpec
+    model: nn.Module,
+    path: str,
+    architecture: Mapping[str, object],
+    spec: AudioSpec,
+    space: FeatureSpace,
 ) -> None:
     """Give the audio encoder the weights of an earlier training, or published ones.
 
     Raises SettingsError if it is built in another way or hears in another way, and WeightsError or
-    CheckpointError for a file that does not hold one.
+    CheckpointError for a file that does not hold one, or one of another image encoder. How that
+    one was shown pictures may differ: the training moves the features to where they are now.
     """
     if not Path(path).is_dir() and Path(path).suffix != ".safetensors":
         load_published(model, "sound2scene", path)
@@ -205,6 +215,12 @@ def start_from(
             f"{metadata['settings']}, these settings make an audio_encoder with {architecture}"
         )
     require_audio(metadata, spec, path)
+    if (theirs := FeatureSpace.read(metadata, path)) is not None:
+        require_same_encoder(
+            {path: theirs, "the image encoder of this training": space},
+            f"leave stages.{NAME}.init_from out, or name that encoder as "
+            f"stages.{NAME}.image_encoder",
+        )
     model.load_state_dict(weights)
 
 

@@ -98,10 +98,14 @@ def _make(store: Store, timeline: Timeline) -> str:
 
 
 def _rows(timelines: list[Timeline], videos_per_kind: int, base_url: str) -> Iterator[Clip]:
-    """Yield one row per video, and one each for an address that is gone and a page of HTML."""
-    last = f"_{videos_per_kind - 1:02d}"
+    """Yield one row per video, and one each for an address that is gone and a page of HTML.
+
+    The last third of the videos of each kind, at least one of two or more, is the test split.
+    """
+    n_held_out = max(1, videos_per_kind // 3) if videos_per_kind > 1 else 0
+    last = tuple(f"_{n:02d}" for n in range(videos_per_kind - n_held_out, videos_per_kind))
     for timeline in timelines:
-        held_out = videos_per_kind > 1 and timeline.name.endswith(last)
+        held_out = timeline.name.endswith(last)
         yield _row(
             timeline.name,
             f"{base_url}/{timeline.name}.mp4",

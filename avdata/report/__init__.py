@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from avdata.report.page import Section, write_report
+from avdata.report.page import write_report
 
-__all__ = ["Section", "write_report"]
+__all__ = ["write_report"]

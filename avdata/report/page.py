@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from avdata.report.facts import EXAMPLES, GOOD, collect
 from avdata.report.gallery import http_link, make_cards
 from avdata.report.sample import clips_at
 from avdata.report.steps import TABLES
+from avdata.report.training import chapters_of, trainings_of
 from avdata.store import Store
 
 if TYPE_CHECKING:
@@ -31,36 +30,28 @@ GALLERY_BYTES = 13_000_000
 SHARD_ROWS = 40
 
 
-@dataclass(frozen=True)
-class Section:
-    """A chapter that another program adds to the report: a title and trusted HTML."""
-
-    title: str
-    html: str
-
-
 def write_report(
     store_root: str,
     *,
-    extra_sections: Sequence[Section] = (),
     gallery: int = GALLERY_ACCEPTED,
     budget_bytes: int = GALLERY_BYTES,
 ) -> str:
     """Write report.html into a run folder and return its full path.
 
-    Whatever the folder holds is shown; what is missing is left out. `gallery` is the number of
-    accepted clips shown, `budget_bytes` bounds their pictures and sounds together. The same
-    tables give the same page. Raises StoreError if there is nothing of a run to show.
+    Whatever the folder holds is shown, what programs under stages/ left there as well; what is
+    missing is left out. `gallery` is the number of accepted clips shown, `budget_bytes` bounds
+    their pictures and sounds together. The same folder gives the same page. Raises StoreError if
+    there is nothing of a run to show.
     """
     store = Store(store_root)
-    if not extra_sections and not any(store.exists(path) for path in OF_A_RUN):
+    if not any(store.exists(path) for path in OF_A_RUN):
         raise StoreError(f"{store_root} is no run folder: it has none of {', '.join(OF_A_RUN)}")
-    html = render(store, extra_sections, gallery, budget_bytes)
+    html = render(store, gallery, budget_bytes)
     store.write_bytes(REPORT, html.encode())
     return store.full(REPORT)
 
 
-def render(store: Store, sections: Sequence[Section], gallery: int, budget_bytes: int) -> str:
+def render(store: Store, gallery: int, budget_bytes: int) -> str:
     """Return the page."""
     import jinja2
 
@@ -84,7 +75,6 @@ def render(store: Store, sections: Sequence[Section], gallery: int, budget_bytes
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
         **context(store, gallery, budget_bytes),
-        sections=sections,
         style=(templates / "report.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=script_hash,
@@ -133,6 +123,8 @@ def context(store: Store, gallery: int, budget_bytes: int) -> dict[str, Any]:
         "packed": chapters.packed(facts),
         "shard_rows": facts.shards[:SHARD_ROWS],
         "provenance": chapters.provenance(facts),
+        "trainings": trainings_of(store),
+        "results": chapters_of(store),
         "settings": chapters.setting_lines(facts.summary.get("settings", {})),
     }
     return values | {"contents": contents(values)}
@@ -140,13 +132,19 @@ def context(store: Store, gallery: int, budget_bytes: int) -> dict[str, Any]:
 
 def contents(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (id, title) of the chapters that the page has."""
-    chapters = (
+    results = [(chapter.id, chapter.title) for chapter in values["results"]]
+    before = (
         ("steps", "Steps", ("funnel",)),
         ("gallery", "Gallery", ("accepted_cards", "rejected_cards")),
         ("measured", "Measures", ("charts", "rankings", "times")),
         ("reasons", "Reasons", ("failed_reasons", "rejected_reasons")),
         ("shards", "Shards", ("splits",)),
         ("provenance", "Provenance", ("provenance",)),
-        ("settings", "Settings", ("summary",)),
+        ("training", "Training", ("trainings",)),
     )
-    return [(id, title) for id, title, parts in chapters if any(values[p] for p in parts)]
+    after = (("settings", "Settings", ("summary",)),)
+    listed = [
+        [(id, title) for id, title, parts in part if any(values[p] for p in parts)]
+        for part in (before, after)
+    ]
+    return [*listed[0], *results, *listed[1]]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,35 +25,45 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class TensorBatch:
-    """Some clips on the device."""
+    """Some clips on the device; what the view leaves out is empty: [B, 3, 0, 0] or [B, 0]."""
 
     keys: list[str]
     labels: list[list[str]]
-    image: Tensor  # [B, 3, H, W] float32, (x / 255 - mean) / std
+    image: Tensor  # [B, 3, H, W], or [B, T, 3, H, W] of T frames; float32, (x / 255 - mean) / std
     audio: Tensor  # [B, samples] float32 in [-1, 1), mono
     audio_samples: Tensor  # [B] int64, how many of the samples are not padding
+    frame_times_s: Tensor | None = None  # [B, T] from the clip's start; float64, so on the CPU
 
     def __len__(self) -> int:
         return len(self.keys)
 
 
 def to_tensors(batch: Batch, device: torch.device, mean: Triple, std: Triple) -> TensorBatch:
-    """Return the batch on `device`: image (x / 255 - mean) / std, sound x / 32768."""
-    image = _sent(batch.image, device).permute(0, 3, 1, 2).contiguous().float()
-    low = torch.tensor(mean, device=device).view(3, 1, 1) * 255
-    scale = torch.tensor(std, device=device).view(3, 1, 1) * 255
+    """Return the batch on `device`: pictures (x / 255 - mean) / std, sound x / 32768."""
+    times_s = batch.frame_times_s
     return TensorBatch(
         keys=batch.keys,
         labels=batch.labels,
-        image=image.sub_(low).div_(scale),
+        image=normalised(batch.image, device, mean, std),
         audio=_sent(batch.audio, device).float().div_(32768),
         audio_samples=_sent(batch.audio_samples, device),
+        frame_times_s=None if times_s is None else torch.from_numpy(times_s),
     )
+
+
+def normalised(
+    images: NDArray[np.uint8], device: torch.device, mean: Triple, std: Triple
+) -> Tensor:
+    """Return uint8 [..., H, W, 3] as float32 [..., 3, H, W] on `device`: (x / 255 - mean) / std."""
+    pictures = _sent(images, device).movedim(-1, -3).contiguous().float()
+    low = torch.tensor(mean, device=device).view(3, 1, 1) * 255
+    scale = torch.tensor(std, device=device).view(3, 1, 1) * 255
+    return pictures.sub_(low).div_(scale)
 
 
 def _sent(array: NDArray[Any], device: torch.device) -> Tensor:
     tensor = torch.from_numpy(array)
-    if device.type == "cuda":  # pinned memory lets the copy run beside the computation
+    if device.type == "cuda" and array.size:  # pinned, the copy runs beside the computation
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 

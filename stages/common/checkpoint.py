@@ -12,10 +12,11 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +30,9 @@ from avdata.store import explained, temporary_name
 from avdata.strict import to_tree
 from stages.common.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from stages.common.feature_space import FeatureSpace
+
 FORMAT = "avdata-checkpoint"
 FORMAT_VERSION = 1
 METADATA_KEY = "avdata"
@@ -39,11 +43,13 @@ FOLDER_PATTERN = re.compile(r"step-(\d{8})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """How a model is built again: its name in the registry, its arguments, how it hears."""
+    """How a model is built again: its name in the registry, its arguments, how it hears, and
+    of which image encoder the features are that it reads or writes."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values
     audio: AudioSpec | None = None
+    features: FeatureSpace | None = None
 
     def metadata(self, **facts: Any) -> dict[str, Any]:
         """Return what stands in the header of a weights file, with facts of this training."""
@@ -52,7 +58,8 @@ class ModelCard:
             "version": FORMAT_VERSION,
             "model": self.name,
             "settings": to_tree(self.settings),
-            "audio": None if self.audio is None else to_tree(self.audio),
+            "audio": to_tree(self.audio),
+            "features": to_tree(self.features),  # files from before it was written lack the key
             **facts,
         }
 
@@ -75,6 +82,21 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
 
     Raises CheckpointError if it is missing, damaged, or no file of this project.
     """
+    file = _weights_file(path)
+    with _opened(file) as opened:
+        metadata = _metadata(file, opened)
+        names = opened.keys()
+        return metadata, {name: opened.get_tensor(name) for name in names}
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the metadata alone, without reading the weights; raises as `load_weights` does."""
+    file = _weights_file(path)
+    with _opened(file) as opened:
+        return _metadata(file, opened)
+
+
+def _weights_file(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
     if file.is_dir():
         file = file / PRODUCT_NAME
@@ -83,14 +105,20 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
             f"there is no {file}: the training that makes it has not finished; run it, or name a "
             "file under its checkpoints/"
         )
+    return file
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
-            header = opened.metadata() or {}
-            names = opened.keys()
-            weights = {name: opened.get_tensor(name) for name in names}
+            yield opened
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is damaged ({error}); copy or train it again") from None
-    metadata = json.loads(header.get(METADATA_KEY, "{}"))
+
+
+def _metadata(file: Path, opened: Any) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"))
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{file} does not describe itself as {FORMAT}; published checkpoints are read by the "
@@ -101,7 +129,7 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
             f"{file} has format version {metadata.get('version')!r}, this program reads "
             f"{FORMAT_VERSION}"
         )
-    return metadata, weights
+    return metadata
 
 
 def load_model(

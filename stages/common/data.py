@@ -25,7 +25,8 @@ from stages.common.settings import TrainSettings
 class Look(TypedDict, total=False):
     """How clips become tensors.
 
-    view: crop of the picture and stretch of the sound; default: the whole of both.
+    view: crop of the picture and stretch of the sound, or one of them alone; default: the whole
+    of both.
     audio: the front-end that will hear it; its sample rate is held against the shards'.
     mean, std: of the normalisation (x / 255 - mean) / std; default: ImageNet's.
     """

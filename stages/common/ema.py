@@ -12,8 +12,15 @@ from torch import Tensor, nn
 class Ema:
     """theta_ema <- d theta_ema + (1 - d) theta after each update; a plain copy until `start_step`.
 
-    Parameters are averaged, buffers (batch norm's statistics) copied. Works on sharded modules:
-    each rank averages its own part.
+    Buffers of floating point are averaged as parameters are, all others (counts) copied. Batch
+    norm's mean and variance must belong to the weights beside them: those of the live weights tell
+    of the last few batches, the averaged weights are those of the last 1 / (1 - d) steps. So does
+    the published code of BigGAN and IC-GAN, which averages all of a generator's state and draws
+    with the averaged statistics (BigGAN's paper collects standing statistics instead, from forward
+    passes of the averaged generator). The vector u of spectral norm is averaged too; only its
+    direction counts, as stages/models/biggan_layers.py follows it by one power iteration.
+
+    Works on sharded modules: each rank averages its own part.
     """
 
     def __init__(self, module: nn.Module, decay: float, start_step: int = 0) -> None:
@@ -23,15 +30,16 @@ class Ema:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after update number `step`."""
-        parameters = dict(self.module.named_parameters())
         if step <= self.start_step:
-            parameters = {}
-        for name, value in _tensors(self.module):
-            if name not in parameters:
-                self._average[name].copy_(value)
-        if parameters:
-            averages = [self._average[name] for name in parameters]
-            torch._foreach_lerp_(averages, list(parameters.values()), 1 - self.decay)
+            return self.take()
+        # Parameters may be sharded, buffers never are: they cannot share one foreach call.
+        for live in (dict(self.module.named_parameters()), dict(self.module.named_buffers())):
+            real = {name: value for name, value in live.items() if value.is_floating_point()}
+            if real:
+                averages = [self._average[name] for name in real]
+                torch._foreach_lerp_(averages, list(real.values()), 1 - self.decay)
+            for name in live.keys() - real.keys():
+                self._average[name].copy_(live[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:

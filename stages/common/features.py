@@ -1,63 +1,61 @@
-"""Features of every picture of a split, computed once: frozen encoders leave the training step.
+"""Features of a split's pictures, computed once: frozen encoders leave the training step.
 
     encoder = load_image_encoder("runs/x/stages/train_image_encoder")
-    features = cached_features(
-        run.folder.parent / "features", run.shards, "train", encoder,
-        view=View(image_size_px=256), device=run.device,
-    )
-    features.values[row]  # float32 [D], of the clip features.keys[row]
+    clips = read_clips(run.shards, "train", frames="picked")
+    folder = run.folder.parent / FOLDER
+    features = cached_features(folder, clips, encoder, image_size_px=256, device=run.device)
+    features.values[row]  # float32 [D], of a frame of the clip features.keys[row]
 
-Rows stand in the order of the shards' index, which is that of a `Loader` without shuffling.
+Rows are the frames of the clips, one or more of each, in the order in which `clips` has them.
 
-    <folder>/<digest>/         features.npy  mirrored.npy  clips.json; complete if it is there
+    <folder>/<digest>.npy      [M, D]; complete if it is there
     <folder>/<digest>.parts/   what is done so far
 
-The digest tells weights, encoder, shards, split and view, so whatever changes gets a place of its
-own. Under torch.distributed the ranks share the work; the folder must be one that all of them see.
+The digest tells encoder, weights, shards, clips, choice of frames and how they are seen, so
+whatever changes gets a place of its own. Under torch.distributed the ranks share the work; the
+folder must be one that all of them see.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import distributed
 
-from avdata.loader import Loader
-from avdata.shards import open_folder, read_dataset
+from avdata.errors import WeightsError
+from avdata.loader import ahead
+from avdata.shards import ByteRange, read_ranges
 from avdata.store import Store
 from avdata.strict import digest
-from avdata.views import View
-from stages.common.batches import to_tensors
+from avdata.views import View, view_image
+from stages.common.display import Display
 from stages.common.frozen_encoder import Encoder
+from stages.common.pairs import Clips
 
-VERSION = 1  # raise it when the same input gives other features
+VERSION = 2  # raise it when the same input gives other features
 PART_ROWS = 4096  # what a killed computation loses at most, per rank
+FOLDER = "features"  # beside the folders of the stages, which share it
 
-FEATURES, MIRRORED, CLIPS = "features.npy", "mirrored.npy", "clips.json"
-
-Progress = Callable[[int, int], None]
-"""Called with the number of pictures that are done, and of all, on this rank."""
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The features of a split, read from disk as they are used."""
+    """The features of the frames of some clips, read from disk as they are used."""
 
-    keys: list[str]
-    labels: list[list[str]]
-    values: NDArray[np.float32]  # [N, D], a memory map
-    mirrored: NDArray[np.float32] | None  # [N, D], of the pictures flipped left to right
-    digest: str
+    keys: list[str]  # [M], the clip of each row
+    values: Floats  # [M, D], a memory map
+    mirrored: Floats | None  # [M, D], of the frames flipped left to right
+    digest: str  # of the values
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -65,173 +63,178 @@ class Features:
 
 def cached_features(
     folder: Path,
-    shards: str | Path,
-    split: str,
+    clips: Clips,
     encoder: Encoder,
     *,
-    view: View,
+    image_size_px: int,
     mirrored: bool = False,
     batch_size: int = 64,
     workers: int = 2,
     device: torch.device | str = "cpu",
-    progress: Progress | None = None,
+    console: Console | None = None,
 ) -> Features:
-    """Return the features of a split's pictures, computing what `folder` does not hold yet.
+    """Return the features of all frames of `clips`, computing what `folder` does not hold yet.
 
-    view: of the best frame, without chance; mirrored: also of the flipped pictures. Killed, the
-    same call goes on where it was, also with other ranks. Raises ShardError as Loader does, and
-    ValueError for another view and for features that are not finite.
+    image_size_px: side to which frames are squashed. mirrored: also of the flipped frames.
+    console: shows how far the first rank is. Killed, the same call goes on where it was, also with
+    other ranks. Raises ShardError for a frame that cannot be decoded, and WeightsError for features
+    that are not finite.
     """
-    if view.crop_area or view.flip or view.frame != "best":
-        raise ValueError(
-            f"features are computed once, of the best frame, so its view is without chance: {view}"
-        )
-    name = features_digest(shards, split, encoder, view=view, mirrored=mirrored)
-    target = folder / name
-    rank, world_size = _rank_and_world_size()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / f".{name}.lock", rank):
-        if not target.is_dir():
-            parts = _Parts(target, shards, split, view, batch_size, workers)
-            parts.compute(encoder, mirrored, torch.device(device), rank, world_size, progress)
-            _barrier()
-            if rank == 0:
-                parts.join()
-            _barrier()
-    return _read(target)
+    own = zip(clips.keys, clips.frames, strict=True)
+    rows = [(key, frame) for key, frames in own for frame in frames]
+    where, view = torch.device(device), View(image_size_px=image_size_px)
+    pictures = _Pictures(clips, rows, encoder, view, where, batch_size, workers)
+    encoder.network.to(where).eval()
+
+    def table(*, flip: bool) -> tuple[str, Floats]:
+        name = features_digest(clips, encoder, image_size_px=image_size_px, mirrored=flip)
+        title = f"features of {clips.split}{', mirrored' * flip}"
+        compute = partial(pictures.features, flip=flip)
+        return name, computed_once(folder, name, len(rows), compute, title=title, console=console)
+
+    name, values = table(flip=False)
+    return Features(
+        keys=[key for key, _ in rows],
+        values=values,
+        mirrored=table(flip=True)[1] if mirrored else None,
+        digest=name,
+    )
 
 
 def features_digest(
-    shards: str | Path, split: str, encoder: Encoder, *, view: View, mirrored: bool = False
+    clips: Clips, encoder: Encoder, *, image_size_px: int, mirrored: bool = False
 ) -> str:
     """Return the name under which these features are kept."""
     return digest(
         {
             "version": VERSION,
             "encoder": encoder.fingerprint(),
-            "dataset": read_dataset(open_folder(shards))["digest"],
-            "split": split,
-            "view": view,
+            "dataset": clips.dataset,
+            "split": clips.split,
+            "clips": digest(clips.keys),
+            "frames": clips.frame_choice,
+            "image_size_px": image_size_px,
             "mirrored": mirrored,
         }
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
-    """The pieces of one table of features. Part p of P holds the rows p, p + P, p + 2 P, ..."""
+class _Pictures:
+    """Frames as an encoder sees them."""
 
-    target: Path
-    shards: str | Path
-    split: str
+    clips: Clips
+    rows: list[tuple[str, ByteRange]]  # of each, the clip and where it lies
+    encoder: Encoder
     view: View
+    device: torch.device
     batch_size: int
     workers: int
 
-    @property
-    def store(self) -> Store:
-        return Store(f"{self.target}.parts")
+    def features(self, part: range, *, flip: bool) -> Iterator[Floats]:
+        """Yield the features [B, D] of these rows, batch by batch."""
+        batches = pieces(part, self.batch_size)
+        for images in ahead(batches, self._decode, self.workers):
+            seen = np.ascontiguousarray(images[:, :, ::-1]) if flip else images
+            yield self.encoder.encode(seen, self.device).cpu().numpy()
 
-    def compute(
-        self,
-        encoder: Encoder,
-        mirrored: bool,
-        device: torch.device,
-        rank: int,
-        world_size: int,
-        progress: Progress | None,
-    ) -> None:
-        """Compute this rank's share of the parts that are not there yet."""
-        count, n_clips = self._count(), self._clips()
-        todo = [p for p in range(count) if not self.store.exists(f"{p}.json")][rank::world_size]
-        done, total = 0, sum(len(range(p, n_clips, count)) for p in todo)
-        encoder.network.to(device).eval()
-        for part in todo:
-            blocks: list[NDArray[np.float32]] = []
-            clips: list[tuple[str, list[str]]] = []
-            for batch in self._loader(part):
-                given = to_tensors(batch, device, encoder.mean, encoder.std)
-                blocks.append(encoder.features(given.image, mirrored).cpu().numpy())
-                clips += zip(batch.keys, batch.labels, strict=True)
-                done += len(batch)
-                if progress:
-                    progress(done, total)
-            self._write(part, np.concatenate(blocks), clips)
-
-    def _write(
-        self, part: int, values: NDArray[np.float32], clips: list[tuple[str, list[str]]]
-    ) -> None:
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"features of {self.split} are not finite: look for NaN in the encoder's weights"
-            )
-        with self.store.writing(f"{part}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, values)
-        # Written last: a part with its clips is complete.
-        self.store.write_bytes(f"{part}.json", json.dumps(clips).encode())
-
-    def join(self) -> None:
-        """Make one table of all parts, and let it appear at once."""
-        count = self._count()
-        found = [json.loads(self.store.read_bytes(f"{p}.json")) for p in range(count)]
-        clips: list[Any] = [None] * sum(map(len, found))
-        beside = Path(self.store.full("joined"))
-        beside.mkdir(exist_ok=True)
-        tables: list[NDArray[np.float32]] = []
-        for p in range(count):
-            clips[p::count] = found[p]
-            values = np.load(self.store.full(f"{p}.npy"), mmap_mode="r")  # [rows, V, D]
-            _, n_views, dim = values.shape
-            if not tables:
-                tables = [
-                    np.lib.format.open_memmap(beside / name, "w+", np.float32, (len(clips), dim))
-                    for name in (FEATURES, MIRRORED)[:n_views]
-                ]
-            for number, table in enumerate(tables):
-                table[p::count] = values[:, number]
-        tables.clear()  # closes the maps, which writes them out
-        (beside / CLIPS).write_text(json.dumps(clips), encoding="utf-8")
-        beside.rename(self.target)
-        shutil.rmtree(self.store.root)
-
-    def _clips(self) -> int:
-        splits = read_dataset(open_folder(self.shards))["splits"]
-        n_clips: int = splits.get(self.split, {}).get("clips", 0)
-        return n_clips
-
-    def _count(self) -> int:
-        """Return P, which depends on the split alone, so that a resume may have other ranks."""
-        return max(1, math.ceil(self._clips() / PART_ROWS))  # of nothing, Loader tells
-
-    def _loader(self, part: int) -> Loader:
-        return Loader(
-            self.shards,
-            self.split,
-            batch_size=self.batch_size,
-            rank=part,
-            world_size=self._count(),
-            workers=self.workers,
-            shuffle=False,
-            uneven="keep",
-            view=self.view,
+    def _decode(self, batch: range) -> NDArray[np.uint8]:
+        rows = self.rows[batch.start : batch.stop]
+        found = read_ranges(self.clips.store, [frame for _, frame in rows])
+        unused = np.random.default_rng(0)  # this view takes no chance
+        return np.stack(
+            [
+                self.clips.decoded(key, view_image, data, self.view, unused)
+                for (key, _), data in zip(rows, found, strict=True)
+            ]
         )
 
 
-def _read(folder: Path) -> Features:
-    clips = json.loads((folder / CLIPS).read_bytes())
-    mirrored = folder / MIRRORED
-    return Features(
-        keys=[key for key, _ in clips],
-        labels=[labels for _, labels in clips],
-        values=np.load(folder / FEATURES, mmap_mode="r"),
-        mirrored=np.load(mirrored, mmap_mode="r") if mirrored.exists() else None,
-        digest=folder.name,
-    )
+def computed_once(
+    folder: Path,
+    name: str,
+    n_rows: int,
+    compute: Callable[[range], Iterator[Floats]],
+    *,
+    title: str,
+    console: Console | None = None,
+) -> Floats:
+    """Return the table [n_rows, ...] of this name, a memory map; computed if it is not there.
+
+    compute: yields what a range of rows holds, batch by batch. It is asked for parts of PART_ROWS,
+    which the ranks share and which are kept until all are there. title: what is computed, to be
+    shown. Raises WeightsError for values that are not finite.
+    """
+    store, parts = Store(str(folder)), Store(str(folder / f"{name}.parts"))
+    ranges = pieces(range(n_rows), PART_ROWS)
+    rank, world_size = _rank_and_world_size()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / f".{name}.lock", rank):
+        if not store.exists(f"{name}.npy"):
+            missing = [part for part in ranges if not parts.exists(_file(part))]
+            _barrier()  # all ranks divide the same list
+            mine, on = missing[rank::world_size], console if rank == 0 else None
+            display = Display(on or Console(quiet=True), title, 0, sum(map(len, mine)), samples=1)
+            try:
+                _compute(parts, mine, compute, display)
+            finally:
+                display.close()
+            _barrier()
+            if rank == 0:
+                with store.writing(f"{name}.npy") as path:
+                    _join(parts, ranges, path)
+            _barrier()
+        if rank == 0:
+            shutil.rmtree(parts.root, ignore_errors=True)
+    table: Floats = np.load(store.full(f"{name}.npy"), mmap_mode="r")
+    return table
+
+
+def pieces(rows: range, size: int) -> list[range]:
+    """Return consecutive rows in pieces of `size`; the last may be shorter."""
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+
+def _compute(
+    parts: Store,
+    ranges: Sequence[range],
+    compute: Callable[[range], Iterator[Floats]],
+    display: Display,
+) -> None:
+    """Write these parts, each of which appears when it is complete."""
+    done = 0
+    for part in ranges:
+        blocks = []
+        for block in compute(part):
+            if not np.isfinite(block).all():
+                raise WeightsError(
+                    f"the {display.title} are not finite: look for NaN in the weights of the "
+                    "network that makes them"
+                )
+            blocks.append(block)
+            done += len(block)
+            display.show(done)
+        with parts.writing(_file(part)) as path, path.open("wb") as file:
+            np.save(file, np.concatenate(blocks))
+
+
+def _file(part: range) -> str:
+    return f"{part.start}-{part.stop}.npy"
+
+
+def _join(parts: Store, ranges: Sequence[range], path: Path) -> None:
+    """Write all parts one after the other into one file."""
+    first = np.load(parts.full(_file(ranges[0])), mmap_mode="r")
+    shape = (ranges[-1].stop, *first.shape[1:])
+    table = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    for part in ranges:
+        table[part.start : part.stop] = np.load(parts.full(_file(part)), mmap_mode="r")
+    table.flush()
 
 
 @contextmanager
 def _alone(path: Path, rank: int) -> Iterator[None]:
-    """Keep another program off the same features: it waits, and then finds them made."""
+    """Keep another program off the same table: it waits, and then finds it made."""
     import filelock
 
     if rank == 0:

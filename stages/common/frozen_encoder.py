@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
-from stages.common.batches import Triple
+from stages.common.batches import Triple, normalised
 from stages.common.checkpoint import load_model
 from stages.common.errors import CheckpointError
 from stages.models import build
@@ -36,16 +38,17 @@ class Encoder:
     std: Triple = IMAGENET_STD
 
     @torch.no_grad()
-    def features(self, pictures: Tensor, mirrored: bool = False) -> Tensor:
-        """Return float32 [B, V, D] of normalised pictures [B, 3, H, W].
-
-        V is 2 if `mirrored`: the pictures and their mirror images; else 1.
-        """
+    def features(self, pictures: Tensor) -> Tensor:
+        """Return features [B, D], float32 and raw, of normalised pictures [B, 3, H, W]."""
         if self.input_px is not None:
             size = (self.input_px, self.input_px)
             pictures = F.interpolate(pictures, size=size, mode="bicubic", align_corners=True)
-        seen = [pictures, pictures.flip(-1)] if mirrored else [pictures]
-        return torch.stack([self.network(x).float() for x in seen], dim=1)
+        features: Tensor = self.network(pictures)
+        return features.float()
+
+    def encode(self, images: NDArray[np.uint8], device: torch.device) -> Tensor:
+        """Return features [B, D] of pictures as they are decoded, [B, H, W, 3], on `device`."""
+        return self.features(normalised(images, device, self.mean, self.std))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return plain values that differ between any two encoders with different features."""

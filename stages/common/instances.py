@@ -125,7 +125,7 @@ def _decode(
     path: Path, shards: str | os.PathLike[str], split: str, size_px: int, workers: int
 ) -> None:
     """Write all pictures of the split, in the order of its index, to one .npy file."""
-    view = View(image_size_px=size_px)
+    view = View(only="image", image_size_px=size_px)
     loader = Loader(
         shards, split, batch_size=64, shuffle=False, uneven="keep", workers=workers, view=view
     )

@@ -19,7 +19,7 @@ from avdata.errors import SettingsError, ShardError
 from avdata.strict import setting
 from avdata.views import View
 from stages.common.batches import Batches
-from stages.common.frame_features import frame_features, image_features
+from stages.common.features import FOLDER, cached_features
 from stages.common.frozen_encoder import Encoder
 from stages.common.pairs import (
     Clips,
@@ -33,8 +33,6 @@ from stages.common.pairs import (
 
 if TYPE_CHECKING:
     from stages.common.run import Run
-
-FEATURES_FOLDER = "frame_features"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,14 +192,16 @@ class PairData:
             )
 
     def _features(self, clips: Clips) -> NDArray[np.float32]:
-        return frame_features(
-            self.run.folder.parent / FEATURES_FOLDER,
+        run = self.run
+        return cached_features(
+            run.folder.parent / FOLDER,
             clips,
             self.encoder,
-            view=self.settings.view(augmented=False),
-            fabric=self.run.fabric,
-            workers=self.run.settings.train.workers,
-        )
+            image_size_px=self.settings.image_size_px,
+            workers=run.settings.train.workers,
+            device=run.device,
+            console=run.console,
+        ).values
 
     def _reader(self, split: str, *, augmented: bool) -> PairReader:
         view = None if self.features else self.settings.view(augmented=augmented)
@@ -210,7 +210,7 @@ class PairData:
     def _on_device(self, split: str, pairs: Pairs) -> PairBatch:
         sound = torch.from_numpy(pairs.sound)
         if pairs.image is not None:
-            z_v = image_features(pairs.image, self.encoder, self.run.device)
+            z_v = self.encoder.encode(pairs.image, self.run.device)
         else:
             z_v = torch.from_numpy(self.features[split][pairs.frame_rows])
         if self.run.device.type == "cuda":  # pinned, the copy runs beside the computation

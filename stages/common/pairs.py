@@ -11,9 +11,7 @@ only if they are asked for, so that a step on cached features reads and decodes 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avdata.errors import ClipError, SettingsError, ShardError
+from avdata.loader import ahead
 from avdata.sampling import rank_batches
 from avdata.seeding import keyed_fraction, rng_for
 from avdata.shards import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
@@ -29,13 +28,11 @@ from avdata.views import View, view_audio, view_image
 from stages.common.rows import RowSource
 
 T = TypeVar("T")
-Job = TypeVar("Job")
 FrameChoice = Literal["best", "picked", "mid"]
 COLUMNS = (
     *("key", "labels", "source_id", "shard", "sample_rate_hz", "n_samples", "jpg_offset"),
     *("jpg_bytes", "audio_offset", "audio_bytes", "frames"),
 )
-AHEAD = 2  # batches waiting beside those being read
 
 
 class NoClipsError(ShardError):
@@ -73,6 +70,16 @@ class Clips:
             frames=[self.frames[row] for row in rows],
             first_frame=self.first_frame[rows],
         )
+
+    def decoded(self, key: str, decode: Callable[..., T], *arguments: Any) -> T:
+        """Return what `decode` makes of something of the clip `key`; of ClipErrors, ShardErrors."""
+        try:
+            return decode(*arguments)
+        except ClipError as error:
+            raise ShardError(
+                f"cannot decode {key}: {error.detail}; `avdata verify {self.store.root}` tells "
+                "what else is damaged"
+            ) from None
 
     def with_labels(self, labels: Collection[str]) -> Clips:
         """Return the clips that bear one of `labels`."""
@@ -180,7 +187,7 @@ class PairReader:
         sounds = read_ranges(clips.store, [clips.sounds[row] for row in numbers])
         tiled = View(short_audio="tile")
         sound = [
-            _decoded(clips, key, view_audio, data, self.n_samples, tiled, rng)[0]
+            clips.decoded(key, view_audio, data, self.n_samples, tiled, rng)[0]
             for key, data, rng in zip(keys, sounds, rngs, strict=True)
         ]
         image = None
@@ -189,21 +196,11 @@ class PairReader:
             pictures = read_ranges(clips.store, frames)
             image = np.stack(
                 [
-                    _decoded(clips, key, view_image, data, self.view, rng)
+                    clips.decoded(key, view_image, data, self.view, rng)
                     for key, data, rng in zip(keys, pictures, rngs, strict=True)
                 ]
             )
         return Pairs(keys, np.stack(sound), clips.first_frame[rows] + places, image)
-
-
-def _decoded(clips: Clips, key: str, decode: Callable[..., T], *arguments: Any) -> T:
-    try:
-        return decode(*arguments)
-    except ClipError as error:
-        raise ShardError(
-            f"cannot decode {key}: {error.detail}; `avdata verify {clips.store.root}` tells what "
-            "else is damaged"
-        ) from None
 
 
 class PairSource:
@@ -277,22 +274,3 @@ class HeldOutPairs:
 
     def __iter__(self) -> Iterator[Pairs]:
         return ahead(self.batches, lambda rows: self.read(rows, None), self.workers)
-
-
-def ahead(jobs: Iterable[Job], work: Callable[[Job], T], workers: int) -> Iterator[T]:
-    """Yield the results in order while threads work on the next ones; decoding frees the GIL."""
-    if workers == 0:
-        yield from map(work, jobs)
-        return
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="pairs") as pool:
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(work, job))
-                if len(waiting) >= workers + AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

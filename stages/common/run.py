@@ -233,13 +233,14 @@ class Run(Generic[S]):
     def evaluating(self) -> Iterator[None]:
         """Inside: averaged weights where there are, eval mode, no gradients; as before after it."""
         models = self._keeper.models.values()
-        sync_buffers(self.fabric, [model.module for model in models])
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             for model in models:
                 if model.ema is not None:
                     stack.enter_context(model.ema.applied())
                 stack.enter_context(eval_mode(model.module))
+            # The first rank's statistics, live or averaged: they are what a checkpoint keeps.
+            sync_buffers(self.fabric, [model.module for model in models])
             yield
 
     def evaluate(

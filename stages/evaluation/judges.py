@@ -108,8 +108,9 @@ def open_judges(
         probe = ProbeClassifier.fit(
             taught, train.classes, extractor=looks.description, class_names=classes
         )
-        named = Named(probe.description, probe.similarity)
-        recall, inception = recall or named, inception or named
+        recall = recall or Named(probe.description, probe.similarity)
+        classes_of = probe.description.removeprefix("not CLIP: ")
+        inception = inception or Named(f"over the classes of {classes_of}", probe.similarity)
     return Judges(
         recall_looks=looks if clip is None else clip,
         recall=recall,

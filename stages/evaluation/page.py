@@ -1,31 +1,38 @@
-"""The results as a page of its own, and as a chapter for the report of a run."""
+"""The results as a page of its own, and as chapters for the report of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from avdata.report.gallery import jpeg_uri
 from stages.evaluation.samples import Samples
 from stages.evaluation.systems import TITLES, System
-from stages.evaluation.tables import headline, tables
+from stages.evaluation.tables import Table, gap_table, headline, paper_tables, systems_table
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
+TITLE = "Evaluation"
 TEMPLATE = "evaluation.html.j2"
-SIDE_PX = 128  # of the pictures on the page
+CHAPTER = "chapter.html.j2"
+STYLE = "templates/evaluation.css"
+SIDE_PX = 160  # of the pictures on the page
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Figures as plain values, the plot of the latent space, and pictures to look at.
 
+    clips: of each clip its key, video, class, and R@k of each system: 1, 0, or between for ties.
     svg: None if no system hears. examples: a class and its pictures as data URIs, one a system.
     """
 
     results: Mapping[str, Any]
+    clips: Sequence[Mapping[str, Any]]
     svg: str | None
     examples: Sequence[tuple[str, Sequence[str]]]
 
@@ -46,15 +53,26 @@ def make_examples(
 
 def page(evaluation: Evaluation) -> str:
     """Return a self-contained HTML page."""
-    return _template().render(**_values(evaluation), whole=True)
+    return _template(TEMPLATE).render(**_values(evaluation), whole=True)
 
 
 def section(evaluation: Evaluation) -> str:
-    """Return the same without a page around it, for `avdata.report.Section`."""
-    return _template().render(**_values(evaluation), whole=False)
+    """Return the same without a page around it: a chapter for the report (section.html)."""
+    return _template(TEMPLATE).render(**_values(evaluation), whole=False)
 
 
-def _template() -> Template:
+def chapter(title: str, lead: str, tables: Sequence[Table]) -> str:
+    """Return tables as a chapter for the report."""
+    return _template(CHAPTER).render(title=title, lead=lead, tables=tables, style=_style())
+
+
+def _style() -> Markup:
+    from markupsafe import Markup
+
+    return Markup(resources.files("stages").joinpath(STYLE).read_text(encoding="utf-8"))
+
+
+def _template(name: str) -> Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -64,16 +82,21 @@ def _template() -> Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(TEMPLATE)
+    return environment.get_template(name)
 
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:
     from markupsafe import Markup
 
+    results = evaluation.results
     return {
-        "headline": headline(evaluation.results),
-        "tables": tables(evaluation.results),
+        "title": TITLE,
+        "headline": headline(results),
+        "style": _style(),
+        "systems": systems_table(results),
+        "gap": gap_table(results["gap"]) if "gap" in results else None,
+        "papers": paper_tables(),
         "svg": None if evaluation.svg is None else Markup(evaluation.svg),
-        "columns": [TITLES[system] for system in evaluation.results["systems"]],
+        "columns": [TITLES[system] for system in results["systems"]],
         "examples": evaluation.examples,
     }

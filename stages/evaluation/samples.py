@@ -10,7 +10,7 @@ is ever read, and whoever asks again, in this run or a later one, reads the file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,12 +19,13 @@ import numpy as np
 
 from avdata import audio, frames
 from avdata.audio_spec import AudioSpec
-from avdata.errors import ClipError, SettingsError, ShardError, WeightsError
+from avdata.errors import SettingsError, WeightsError
+from avdata.loader import ahead
 from avdata.shards import read_ranges
 from avdata.spectrograms import fit_samples
-from avdata.store import Store
 from avdata.strict import digest, to_tree
-from stages.common.pairs import Clips, ahead
+from stages.common.features import computed_once, pieces
+from stages.common.pairs import Clips
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,28 +85,24 @@ class FeatureCache:
     def of(self, samples: Samples, extractor: Extractor) -> Table:
         """Return the features of all samples, computing what the folder does not hold yet.
 
-        Raises WeightsError for features that are not finite.
+        Killed, the same call goes on where it was. Raises WeightsError for features that are not
+        finite or not of the extractor's size.
         """
         name = digest(VERSION, samples.identity, extractor.fingerprint())
-        store = Store(str(self.folder))
-        if not store.exists(f"{name}.npy"):
-            with store.writing(f"{name}.npy") as path:
-                self._compute(path, samples, extractor)
-        return Table(np.load(store.full(f"{name}.npy"), mmap_mode="r"), name)
+        title = f"features by {type(extractor).__name__}"
 
-    def _compute(self, path: Path, samples: Samples, extractor: Extractor) -> None:
-        table = np.lib.format.open_memmap(path, "w+", np.float32, (len(samples), extractor.dim))
-        starts = range(0, len(samples), self.batch_size)
-        batches = [range(i, min(i + self.batch_size, len(samples))) for i in starts]
-        for rows, batch in zip(batches, ahead(batches, samples.read, self.workers), strict=True):
-            values = extractor.encode(batch)
-            if not np.isfinite(values).all():
-                raise WeightsError(
-                    f"{type(extractor).__name__} gives features that are not finite: look for NaN "
-                    "in its weights"
-                )
-            table[rows.start : rows.stop] = values
-        table.flush()
+        def compute(part: range) -> Iterator[NDArray[np.float32]]:
+            for batch in ahead(pieces(part, self.batch_size), samples.read, self.workers):
+                values = extractor.encode(batch)
+                if values.shape != (len(batch), extractor.dim):
+                    raise WeightsError(
+                        f"{type(extractor).__name__} gives features {values.shape} for "
+                        f"{len(batch)} samples, not [{len(batch)}, {extractor.dim}]: are these "
+                        "weights of the network that its settings describe?"
+                    )
+                yield values
+
+        return Table(computed_once(self.folder, name, len(samples), compute, title=title), name)
 
 
 def frames_of(clips: Clips) -> Samples:
@@ -114,7 +111,7 @@ def frames_of(clips: Clips) -> Samples:
     def read(rows: Sequence[int]) -> list[NDArray[Any]]:
         places = [clips.frames[row][0] for row in rows]
         decoded = zip(rows, read_ranges(clips.store, places), strict=True)
-        return [_decoded(clips, row, frames.decode_jpeg, data) for row, data in decoded]
+        return [clips.decoded(clips.keys[r], frames.decode_jpeg, data) for r, data in decoded]
 
     return Samples({"pictures": "best frame", **_which(clips)}, len(clips), read)
 
@@ -133,7 +130,8 @@ def sounds_of(clips: Clips, spec: AudioSpec) -> Samples:
 
     def read(rows: Sequence[int]) -> list[NDArray[Any]]:
         data = read_ranges(clips.store, [clips.sounds[row] for row in rows])
-        decoded = (_decoded(clips, r, audio.decode, d) for r, d in zip(rows, data, strict=True))
+        keys = (clips.keys[row] for row in rows)
+        decoded = (clips.decoded(k, audio.decode, d) for k, d in zip(keys, data, strict=True))
         return [fit_samples(audio.to_float(samples), spec) for samples, _ in decoded]
 
     return Samples({"sounds": to_tree(spec), **_which(clips)}, len(clips), read)
@@ -141,13 +139,3 @@ def sounds_of(clips: Clips, spec: AudioSpec) -> Samples:
 
 def _which(clips: Clips) -> dict[str, Any]:
     return {"dataset": clips.dataset, "clips": digest(clips.keys)}
-
-
-def _decoded(clips: Clips, row: int, decode: Callable[[bytes], Any], data: bytes) -> Any:
-    try:
-        return decode(data)
-    except ClipError as error:
-        raise ShardError(
-            f"cannot decode {clips.keys[row]}: {error.detail}; `avdata verify {clips.store.root}` "
-            "tells what else is damaged"
-        ) from None

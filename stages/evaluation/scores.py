@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.metrics.bootstrap import Interval
-from stages.metrics.frechet import Moments, fid_interval
+from stages.metrics.frechet import Reference, fid_interval
 from stages.metrics.gap import modality_gap
 from stages.metrics.inception_score import inception_score, inception_score_interval
-from stages.metrics.projection import project
+from stages.metrics.projection import Method, project
 from stages.metrics.retrieval import per_class_recall, recall_at_k
 from stages.metrics.scatter import scatter_svg
 
@@ -28,19 +28,18 @@ class Sampling:
 
     sources: Sequence[str]  # [N], the video of each clip
     resamples: int
-    set_resamples: int  # for figures of whole sets: FID, IS
     seed: int
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"clusters": self.sources, "seed": self.seed}
+        return {"clusters": self.sources, "resamples": self.resamples, "seed": self.seed}
 
 
 def recall(
     similarity: ArrayLike, targets: NDArray[np.int64], ks: Sequence[int], sampling: Sampling
 ) -> Figures:
     """Return {"R@1": interval, ...} in [0, 1] of similarities [N, C] to the classes [N]."""
-    found = recall_at_k(similarity, targets, ks, resamples=sampling.resamples, **sampling.options)
+    found = recall_at_k(similarity, targets, ks, **sampling.options)
     return {f"R@{k}": interval.to_json() for k, interval in found.items()}
 
 
@@ -54,21 +53,17 @@ def by_class(
     """Return the same for the clips of each class that has any."""
     found: dict[str, Figures] = {}
     for k in ks:
-        own = per_class_recall(
-            similarity, targets, k, resamples=sampling.resamples, **sampling.options
-        )
+        own = per_class_recall(similarity, targets, k, **sampling.options)
         for number, interval in own.items():
             found.setdefault(classes[number], {})[f"R@{k}"] = interval.to_json()
     return found
 
 
 def frechet(
-    features: NDArray[np.float32], reference: Moments, sampling: Sampling
+    features: NDArray[np.float32], reference: Reference, sampling: Sampling
 ) -> dict[str, float | None]:
     """Return the Fréchet distance of features [N, D] to a reference set."""
-    return fid_interval(
-        features, reference, resamples=sampling.set_resamples, **sampling.options
-    ).to_json()
+    return fid_interval(features, reference, **sampling.options).to_json()
 
 
 def inception(logits: ArrayLike, splits: int, sampling: Sampling) -> Figures:
@@ -79,7 +74,7 @@ def inception(logits: ArrayLike, splits: int, sampling: Sampling) -> Figures:
     scores = np.asarray(logits)
     splits = min(splits, len(scores))
     mean, deviation = inception_score(scores, splits, seed=sampling.seed)
-    whole = inception_score_interval(scores, resamples=sampling.set_resamples, **sampling.options)
+    whole = inception_score_interval(scores, **sampling.options)
     return {
         "IS": whole.to_json(),
         "IS_over_splits": {"mean": mean, "deviation": deviation, "splits": splits},
@@ -88,7 +83,7 @@ def inception(logits: ArrayLike, splits: int, sampling: Sampling) -> Figures:
 
 def gap(z_v: NDArray[np.float32], z_a: NDArray[np.float32], sampling: Sampling) -> Figures:
     """Return magnitude, orthogonality, centre and alignment of paired features [N, D]."""
-    found = modality_gap(z_v, z_a, resamples=sampling.resamples, **sampling.options)
+    found = modality_gap(z_v, z_a, **sampling.options)
     values = {field.name: getattr(found, field.name) for field in fields(found)}
     return {k: v.to_json() if isinstance(v, Interval) else v for k, v in values.items()}
 
@@ -98,6 +93,7 @@ def gap_plot(
     z_a: NDArray[np.float32],
     classes: Sequence[str],
     *,
+    method: Method,
     most: int,
     seed: int,
 ) -> tuple[str, Figures]:
@@ -108,7 +104,7 @@ def gap_plot(
     rows = np.arange(len(z_v))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-    plane = project(np.concatenate([z_v[rows], z_a[rows]]), seed=seed)
+    plane = project(np.concatenate([z_v[rows], z_a[rows]]), method, seed=seed)
     names = [classes[row] for row in rows.tolist()]
     kinds = ["picture"] * len(rows) + ["sound"] * len(rows)
     caption = f"{plane.method}; {len(rows)} pictures and their sounds"

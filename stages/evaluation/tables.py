@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.evaluation.paper_numbers import BASELINES, FULL, OTHERS, PaperTable
+from stages.evaluation.paper_numbers import BASELINES, FULL, OTHERS
 from stages.evaluation.systems import TITLES
 
 Figure = Mapping[str, float | None]
@@ -32,12 +32,6 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables(results: Mapping[str, Any]) -> list[Table]:
-    """Return all tables of the results."""
-    gap = [_gap(results["gap"])] if "gap" in results else []
-    return [_systems(results), *gap, *map(_paper, OTHERS)]
-
-
 def headline(results: Mapping[str, Any]) -> str:
     """Return in one sentence what was scored."""
     left_out = results["clips_without_a_class"]
@@ -51,7 +45,9 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
-    return markdown("Evaluation", headline(results), tables(results))
+    gap = [gap_table(results["gap"])] if "gap" in results else []
+    chapters = [systems_table(results), *gap, *paper_tables()]
+    return markdown("Evaluation", headline(results), chapters)
 
 
 def markdown(title: str, lead: str, chapters: Iterable[Table]) -> str:
@@ -69,11 +65,13 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _systems(results: Mapping[str, Any]) -> Table:
+def systems_table(results: Mapping[str, Any]) -> Table:
     """Return each system's figures, and below each what the paper reports."""
     papers = dict(BASELINES.rows)
     judges = results["judges"]
-    columns = ("R@1", "R@5", "R@10", "FID", "IS")
+    measured = {column for own in results["systems"].values() for column in own}
+    columns = [c for c in ("R@1", "R@5", "R@10", "FID", "IS") if c in measured.union(FULL)]
+    shares = [f"{column} %" for column in columns if column.startswith("R@")]
     rows: list[tuple[str, ...]] = []
     for system, own in results["systems"].items():
         splits = own["IS_over_splits"]
@@ -84,8 +82,8 @@ def _systems(results: Mapping[str, Any]) -> Table:
         theirs = (plain(reported.get(column)) for column in columns)
         rows.append(("", "paper", *theirs, NONE))
     guesses = results["chance"]
-    shares = (plain(100 * guesses[c]) if c in guesses else NONE for c in columns)
-    rows.append(("Chance", "ours", *shares, NONE))
+    guessed = (number(100 * guesses[c], 1) if c in guesses else NONE for c in columns)
+    rows.append(("Chance", "ours", *guessed, NONE))
     return Table(
         "Ours beside the paper",
         (
@@ -98,30 +96,43 @@ def _systems(results: Mapping[str, Any]) -> Table:
             f"({BASELINES.source}). Other data and other judges give other values: compare rows "
             "with each other",
         ),
-        ("system", "", "R@1 %", "R@5 %", "R@10 %", "FID", "IS", "IS over splits"),
+        ("system", "", *shares, "FID", "IS", "IS over splits"),
         tuple(rows),
     )
 
 
-def _gap(gap: Mapping[str, Any]) -> Table:
+def gap_table(gap: Mapping[str, Any]) -> Table:
+    """Return the figures of the modality gap."""
     rows = []
     for name, title in GAP_TITLES.items():
         value = gap[name]
-        text = with_interval(value, name) if isinstance(value, Mapping) else f"{value:.3f}"
+        text = with_interval(value, name) if isinstance(value, Mapping) else number(value, 3)
         rows.append((title, text))
     note = "between the image encoder's z_V of test frames and the audio encoder's z_A of their "
     return Table("Modality gap", (f"{note}sounds, both of unit norm",), ("", "ours"), tuple(rows))
 
 
-def _paper(table: PaperTable) -> Table:
-    rows = tuple((name, *map(plain, values)) for name, values in table.rows)
-    note = f"the paper's own figures, none of ours: {table.source}"
-    return Table(f"Paper: {table.title}", (note,), ("", *table.columns), rows)
+def paper_tables() -> list[Table]:
+    """Return what else the papers report."""
+    return [
+        Table(
+            f"Paper: {table.title}",
+            (f"the paper's own figures, none of ours: {table.source}",),
+            ("", *table.columns),
+            tuple((name, *map(plain, values)) for name, values in table.rows),
+        )
+        for table in OTHERS
+    ]
 
 
 def plain(value: float | None) -> str:
     """Return a value as the papers write it."""
-    return NONE if value is None else f"{value:.2f}"
+    return NONE if value is None else number(value, 2)
+
+
+def number(value: float, digits: int) -> str:
+    """Return a number as text, with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def with_interval(figure: Figure | None, column: str) -> str:
@@ -130,7 +141,7 @@ def with_interval(figure: Figure | None, column: str) -> str:
         return NONE
     scale, digits = (100, 1) if column.startswith("R@") else (1, 2 if column in FULL else 3)
     value, low, high = (figure[name] for name in ("value", "low", "high"))
-    text = NONE if value is None else f"{scale * value:.{digits}f}"
+    text = NONE if value is None else number(scale * value, digits)
     if low is None or high is None:
         return f"{text} (one video)"
-    return f"{text} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+    return f"{text} ({number(scale * low, digits)} to {number(scale * high, digits)})"

@@ -7,6 +7,7 @@ images = model.generate(read_sound("rain.wav", *model.hears), n=8, seed=0)
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,6 +19,12 @@ from avdata.store import sha256_file
 from stages.common.checkpoint import PRODUCT_NAME, require_audio
 from stages.common.checkpoint import load_model as load_checkpoint
 from stages.common.errors import CheckpointError
+from stages.common.feature_space import (
+    SAME_VIEW,
+    FeatureSpace,
+    require_same_encoder,
+    warn_of_other_views,
+)
 from stages.common.frozen_encoder import load_image_encoder
 from stages.generation.sound2scene import Sight, Sound2Scene
 from stages.models import build
@@ -49,9 +56,10 @@ def load_model(
 
     run: output folder of a pipeline, for what its trainings have finished. A part is a training's
     folder, a weights file (.safetensors), or a published checkpoint in torch's format. sight: by
-    default as the generator was trained, where its folder tells. audio: demand this front-end.
-    Raises CheckpointError or WeightsError for a file that is missing or holds another model, and
-    SettingsError for parts that do not fit together.
+    default as the generator was trained, where its file or folder tells. audio: demand this
+    front-end. Raises CheckpointError or WeightsError for a file that is missing or holds another
+    model and for parts of different image encoders, where their files tell, and SettingsError for
+    parts that do not fit together otherwise. Warns if the parts saw pictures in different ways.
     """
     given = {
         "generator": generator,
@@ -68,40 +76,49 @@ def load_model(
         raise SettingsError("nothing to generate with: give --run FOLDER or --generator FILE")
 
     where = _device(device)
-    network = _generator(paths["generator"]).to(where).requires_grad_(False)
-    sight = sight or _sight_of(paths["generator"])
+    spaces: dict[str, FeatureSpace | None] = {}  # None: an older or a published file
+    network, spaces["generator"] = _generator(paths["generator"])
+    network.to(where).requires_grad_(False)
+    sees = sight or _sight_of(paths["generator"], spaces["generator"])
     ear, frontend, eye = None, None, None
     if path := paths.get("audio_encoder"):
-        ear, spec = _audio_encoder(path, audio)
-        _require_dim(ear.out_dim, network, path)
-        ear.to(where).requires_grad_(False)
+        ear, spec, spaces["audio_encoder"] = _audio_encoder(path, audio)
         frontend = Frontend(spec).to(where)
     if path := paths.get("image_encoder"):
-        eye = load_image_encoder(path, input_px=sight.input_px)
+        eye = load_image_encoder(path, input_px=sees.input_px)
+        spaces["image_encoder"] = FeatureSpace.of(eye, sees.view_px)
+    _require_one_space(paths, spaces, chosen_sight=sight is not None)
+    if ear is not None:
+        _require_dim(ear.out_dim, network, paths["audio_encoder"])
+        ear.to(where).requires_grad_(False)
+    if eye is not None:
+        dim = eye.features(torch.zeros(1, 3, 64, 64)).shape[-1]
+        _require_dim(dim, network, paths["image_encoder"])
         eye.network.to(where)
-        _require_dim(eye.features(torch.zeros(1, 3, 64, 64, device=where)).shape[-1], network, path)
     return Sound2Scene(
         generator=network,
         audio_encoder=ear,
         frontend=frontend,
         image_encoder=eye,
-        sight=sight,
+        sight=sees,
         device=where,
         sources={part: _source(path) for part, path in paths.items()},
     )
 
 
-def _generator(path: Path) -> Generator:
+def _generator(path: Path) -> tuple[Generator, FeatureSpace | None]:
     if not _ours(path):
-        return load_generator(path)
+        return load_generator(path), None
     network, metadata = load_checkpoint(path)
     if not isinstance(network, Generator):
         raise _wrong_kind(path, metadata["model"], "generator")
-    return network
+    return network, FeatureSpace.read(metadata, str(path))
 
 
-def _audio_encoder(path: Path, wanted: AudioSpec | None) -> tuple[AudioEncoder, AudioSpec]:
-    """Return the network and its front-end; a published one hears as the paper says."""
+def _audio_encoder(
+    path: Path, wanted: AudioSpec | None
+) -> tuple[AudioEncoder, AudioSpec, FeatureSpace | None]:
+    """Return network, front-end and feature space; a published one hears as the paper says."""
     if _ours(path):
         network, metadata = load_checkpoint(path)
     else:
@@ -117,7 +134,8 @@ def _audio_encoder(path: Path, wanted: AudioSpec | None) -> tuple[AudioEncoder, 
         )
     if wanted is not None:
         require_audio(metadata, wanted, str(path))
-    return network, AudioSpec.from_json(json.dumps(metadata["audio"]))
+    spec = AudioSpec.from_json(json.dumps(metadata["audio"]))
+    return network, spec, FeatureSpace.read(metadata, str(path))
 
 
 def _ours(path: Path) -> bool:
@@ -132,13 +150,33 @@ def _wrong_kind(path: Path, found: str, part: str) -> CheckpointError:
     )
 
 
-def _sight_of(generator: Path) -> Sight:
-    """Return how the training in this folder showed pictures to the encoder; else the paper's."""
-    settings = generator / "settings.yaml"
+def _sight_of(generator: Path, space: FeatureSpace | None) -> Sight:
+    """Return how the generator's training showed pictures to the encoder; else the paper's."""
+    if space is not None:
+        return Sight(view_px=space.view_px, input_px=space.input_px)
+    settings = generator / "settings.yaml"  # beside files that do not say it themselves
     if not settings.is_file():
         return Sight()
     tree = yaml.safe_load(settings.read_text(encoding="utf-8"))
     return Sight(view_px=tree["encoder_view_px"], input_px=tree["encoder_input_px"])
+
+
+def _require_one_space(
+    paths: Mapping[str, Path], spaces: Mapping[str, FeatureSpace | None], *, chosen_sight: bool
+) -> None:
+    """Refuse parts of different image encoders; warn of parts that saw pictures differently.
+
+    chosen_sight: the image encoder's view is what the caller wants, whatever the others saw.
+    """
+    known = {part: space for part, space in spaces.items() if space is not None}
+    require_same_encoder(
+        {str(paths[part]): space for part, space in known.items()},
+        "give --generator, --audio-encoder and --image-encoder that belong together, or train "
+        "again, with --fresh, what is older than the image encoder",
+    )
+    if chosen_sight:
+        known.pop("image_encoder", None)
+    warn_of_other_views({str(paths[part]): space for part, space in known.items()}, SAME_VIEW)
 
 
 def _require_dim(dim: int, generator: Generator, path: Path) -> None:

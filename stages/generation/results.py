@@ -1,4 +1,7 @@
-"""A folder of results: images/, sheet.png, film.gif, and result.json, written last."""
+"""A folder of results: images/, sheet.png, film.gif, section.html, and result.json, written last.
+
+section.html is a chapter for the report, if the folder is <run>/stages/NAME.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
+from avdata.report.gallery import data_uri
+from avdata.report.training import SECTION
 from avdata.store import Store
 from stages.generation.sheets import Row, contact_sheet, film, save_gif
 
@@ -41,8 +47,18 @@ def write_results(
     if steps:
         with store.writing(FILM_NAME) as path:
             save_gif(film(steps), path)
+    shown = [SHEET_NAME, FILM_NAME] if steps else [SHEET_NAME]
+    store.write_bytes(SECTION, _section(store, title, shown).encode())
     tree = {**facts, "rows": listed}
     store.write_bytes(RESULT_NAME, json.dumps(tree, indent=1, ensure_ascii=False).encode())
+
+
+def _section(store: Store, title: str, names: Sequence[str]) -> Markup:
+    html = Markup("<h2>{}</h2>\n").format(title)
+    for name in names:
+        uri = data_uri(f"image/{name.rpartition('.')[2]}", store.read_bytes(name))
+        html += Markup('<img src="{}" alt="{}" style="max-width:100%">\n').format(uri, title)
+    return html
 
 
 def _save(store: Store, name: str, picture: Image.Image) -> None:

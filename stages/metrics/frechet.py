@@ -9,12 +9,12 @@ their dimension, whose covariances have no inverse.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from stages.metrics.bootstrap import LEVEL, Interval, bootstrap
+from stages.metrics.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_linear
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -111,45 +111,74 @@ def fid(features_1: ArrayLike, features_2: ArrayLike) -> float:
     return frechet_distance(one.mean, one.covariance, two.mean, two.covariance)
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The set to which others are compared, factored once."""
+
+    mean: NDArray[np.float64]  # [D]
+    half: NDArray[np.float64]  # L [D, rank]
+    variance: float  # tr Σ
+
+    @classmethod
+    def of(cls, features: ArrayLike) -> Self:
+        """Return the reference of features [N, D]; raises ValueError below two of them."""
+        moments = Moments.of(features)
+        covariance = moments.covariance
+        if moments.count > moments.dim:
+            half = factor(covariance)
+        else:  # the deviations themselves are a factor, and no larger
+            half = (np.asarray(features, np.float64) - moments.mean).T / np.sqrt(moments.count - 1)
+        return cls(moments.mean, half, float(np.trace(covariance)))
+
+
 def fid_interval(
     features: ArrayLike,
-    reference: Moments,
+    reference: Reference,
     *,
     clusters: ArrayLike | None = None,
-    resamples: int = 50,
+    resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Return the distance of features [N, D] to a reference, and its bootstrap interval.
+    """Return the distance of features [N, D] to a reference, and its linearised bootstrap interval.
 
-    Only `features` are resampled, the reference stays as it is. Repeated images shrink the
-    covariance and push the distance up, so the interval is recentred on the value.
+    Only `features` are resampled, the reference stays as it is. The interval is about this N: that
+    FID falls as N grows is no part of it.
 
-    With A the centred features / √(N − 1), Σ₁ = Aᵀ A, and the singular values of A L₂ are the
-    roots of the eigenvalues of its smaller Gram matrix: four times faster, to about 8 digits.
+    With cᵢ = xᵢ − μ₁, the rows bᵢ = cᵢ L₂ / √(N − 1) of B and M = Bᵀ B, whose trace of the root is
+    that of (Σ₁ Σ₂)^½, the influence of xᵢ is, less its mean,
+
+        φᵢ = 2 (μ₁ − μ₂) · cᵢ + N / (N − 1) ‖cᵢ‖² − N bᵢ M^{−½} bᵢᵀ
+
+    as d tr M^½ = ½ tr(M^{−½} dM). One eigendecomposition, of the smaller of M and B Bᵀ, gives the
+    distance, to about 8 digits, and all φ.
     """
     x = np.asarray(features, np.float64)
-    if x.ndim != 2 or x.shape[1] != reference.dim or len(x) < 2:
-        raise ValueError(f"features must be [N, {reference.dim}] with N above 1, got {x.shape}")
-    variance = np.trace(reference.covariance)
-    half = factor(reference.covariance)
+    if x.ndim != 2 or x.shape[1] != len(reference.mean) or len(x) < 2:
+        raise ValueError(
+            f"features must be [N, {len(reference.mean)}] with N above 1, got {x.shape}"
+        )
+    if not np.isfinite(x).all():
+        raise ValueError("features hold NaN or infinity; no distance can be taken")
+    n, mean = len(x), x.mean(axis=0)
+    a = (x - mean) / np.sqrt(n - 1)
+    b = a @ reference.half
+    wide = n < b.shape[1]
+    squares, vectors = np.linalg.eigh(b @ b.T if wide else b.T @ b)  # of the singular values of B
+    roots = np.sqrt(np.clip(squares, 0, None))
+    real = squares > squares[-1] * len(squares) * np.finfo(np.float64).eps
+    own = vectors[:, real] if wide else b @ (vectors[:, real] / roots[real])  # U [N, rank]
 
-    def distance(indices: NDArray[np.int64]) -> float:
-        drawn = x[indices]
-        mean = drawn.mean(axis=0)
-        a = (drawn - mean) / np.sqrt(len(drawn) - 1)
-        b = a @ half
-        gram = b @ b.T if len(b) < b.shape[1] else b.T @ b
-        cross = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0, None)).sum()
-        apart = ((mean - reference.mean) ** 2).sum()
-        return float(apart + (a * a).sum() + variance - 2 * cross)
-
-    return bootstrap(
-        distance,
-        len(x),
+    shift = mean - reference.mean
+    lengths = (a * a).sum(axis=1)
+    distance = shift @ shift + lengths.sum() + reference.variance - 2 * roots.sum()
+    influence = 2 * np.sqrt(n - 1) * (a @ shift) + n * lengths - n * (own**2 @ roots[real])
+    interval = bootstrap_linear(
+        float(distance),
+        influence - influence.mean(),
         clusters=clusters,
         resamples=resamples,
         level=level,
         seed=seed,
-        recentre=True,
     )
+    return replace(interval, low=max(0.0, interval.low)) if interval.low < 0 else interval

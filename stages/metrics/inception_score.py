@@ -7,13 +7,14 @@ From 1 (every image predicts the same) to the number of classes.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from stages.metrics.bootstrap import LEVEL, Interval, bootstrap
+from stages.metrics.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap_linear
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -43,21 +44,26 @@ def inception_score_interval(
     logits: ArrayLike,
     *,
     clusters: ArrayLike | None = None,
-    resamples: int = 200,
+    resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Return the score of the whole set [N, C] at once, with its recentred bootstrap interval."""
-    log_p = _log_probabilities(logits)
-    return bootstrap(
-        lambda indices: _score(log_p[indices]),
-        len(log_p),
+    """Return the score of the whole set [N, C] at once, with its linearised bootstrap interval.
+
+    ln IS is the mean of the images' divergences KL(p(y | x) ‖ p(y)). That p(y) moves with the
+    images changes it to second order only, so their influence is the divergence less its mean.
+    """
+    own = _divergences(_log_probabilities(logits))
+    log_score = bootstrap_linear(
+        float(own.mean()),
+        own - own.mean(),
         clusters=clusters,
         resamples=resamples,
         level=level,
         seed=seed,
-        recentre=True,
     )
+    value, low, high = (math.exp(x) for x in (log_score.value, log_score.low, log_score.high))
+    return Interval(value, low, high, level)
 
 
 def _log_probabilities(logits: ArrayLike) -> NDArray[np.float64]:
@@ -68,7 +74,11 @@ def _log_probabilities(logits: ArrayLike) -> NDArray[np.float64]:
     return result
 
 
-def _score(log_p: NDArray[np.float64]) -> float:
+def _divergences(log_p: NDArray[np.float64]) -> NDArray[np.float64]:
     log_marginal = logsumexp(log_p, axis=0) - np.log(len(log_p))
-    divergence = (np.exp(log_p) * (log_p - log_marginal)).sum(axis=1)
-    return float(np.exp(divergence.mean()))
+    divergences: NDArray[np.float64] = (np.exp(log_p) * (log_p - log_marginal)).sum(axis=1)
+    return divergences
+
+
+def _score(log_p: NDArray[np.float64]) -> float:
+    return float(np.exp(_divergences(log_p).mean()))

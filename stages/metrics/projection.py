@@ -1,4 +1,4 @@
-"""Features on a plane, for the eye: t-SNE, or the first two principal components."""
+"""Features on a plane, for the eye: t-SNE, UMAP, or the first two principal components."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.linalg import eigh
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+Method = Literal["tsne", "umap", "pca"]
+
 INITIAL_DIMS = 50  # t-SNE starts from this many principal components, as its authors advise
+NEIGHBOURS = 15  # of UMAP, as its authors chose
+FEWEST = 5  # points that have neighbours to speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +35,15 @@ def principal_components(features: ArrayLike, dims: int = 2) -> NDArray[np.float
     x = np.asarray(features, np.float64)
     if x.ndim != 2 or not len(x) or not np.isfinite(x).all():
         raise ValueError(f"features must be finite numbers [N, D], N above 0, got {x.shape}")
-    u, s, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    x = x - x.mean(axis=0)
+    size = min(x.shape)
+    kept = min(dims, size)
     points = np.zeros((len(x), dims))
-    kept = min(dims, len(s))
-    points[:, :kept] = u[:, :kept] * s[:kept]
+    # Only the first axes are wanted, of the smaller Gram matrix; lengths are taken from x itself.
+    wide = len(x) < x.shape[1]
+    found = eigh(x @ x.T if wide else x.T @ x, subset_by_index=(size - kept, size - 1))
+    axes = found[1][:, ::-1]
+    points[:, :kept] = axes * np.linalg.norm(x.T @ axes, axis=0) if wide else x @ axes
     peaks = points[np.abs(points).argmax(axis=0), np.arange(dims)]
     flipped: NDArray[np.float64] = points * np.where(peaks < 0, -1.0, 1.0)
     return flipped
@@ -41,23 +51,26 @@ def principal_components(features: ArrayLike, dims: int = 2) -> NDArray[np.float
 
 def project(
     features: ArrayLike,
-    method: Literal["tsne", "pca"] = "tsne",
+    method: Method = "tsne",
     *,
     perplexity: float = 30.0,
     seed: int = 0,
 ) -> Projection:
     """Return features [N, D] on a plane.
 
-    t-SNE needs scikit-learn and at least 5 points; without, the principal components are drawn
-    and `method` says so. A perplexity too large for few points is lowered to (N − 1) / 3.
+    Below 5 points, and for t-SNE without scikit-learn, the principal components are drawn and
+    `method` says so; UMAP without umap-learn is an ImportError. A perplexity too large for few
+    points is lowered to (N − 1) / 3, UMAP's neighbours to N − 1.
     """
     x = np.asarray(features, np.float64)
     if method == "pca":
         return Projection(principal_components(x), "principal components")
-    if len(x) < 5:
-        return Projection(
-            principal_components(x), "principal components (too few points for t-SNE)"
-        )
+    name = {"tsne": "t-SNE", "umap": "UMAP"}[method]
+    if len(x) < FEWEST:
+        text = f"principal components (too few points for {name})"
+        return Projection(principal_components(x), text)
+    if method == "umap":
+        return _umap(x, seed)
     try:
         from sklearn.manifold import TSNE
     except ImportError:
@@ -67,3 +80,14 @@ def project(
     perplexity = min(perplexity, (len(x) - 1) / 3)
     points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(start)
     return Projection(np.asarray(points, np.float64), f"t-SNE, perplexity {perplexity:.3g}")
+
+
+def _umap(x: NDArray[np.float64], seed: int) -> Projection:
+    from umap import UMAP
+
+    near = min(NEIGHBOURS, len(x) - 1)
+    # The spectral start needs more points than there are axes to leave out.
+    start = "spectral" if len(x) > NEIGHBOURS else "random"
+    plane = UMAP(n_neighbors=near, init=start, random_state=seed, n_jobs=1)
+    points = plane.fit_transform(x.astype(np.float32))
+    return Projection(np.asarray(points, np.float64), f"UMAP, {near} neighbours")

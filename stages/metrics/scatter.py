@@ -12,7 +12,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-WIDTH, PLOT, MARGIN, LINE = 760, 520, 18, 21  # px
+PLOT, MARGIN, LINE = 560, 20, 25  # px: the plot's side, its margin, the legend's line
+FONT_PX = 16  # large, as a narrow screen shows the whole plot at about half its size
+CHARACTER_PX = 8.6  # about the mean width of one
 SHAPES = ("circle", "diamond", "triangle", "square")
 _PATHS = {  # around (0, 0), of equal area
     "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
@@ -50,27 +52,54 @@ def scatter_svg(
     low, span = xy.min(axis=0), np.ptp(xy, axis=0)
     scale = (PLOT - 2 * MARGIN) / max(float(span.max()), 1e-12)
     places = MARGIN + (xy - low + (span.max() - span) / 2) * scale
+    size = min(1.0, max(0.5, (400 / len(xy)) ** 0.25))  # many points are drawn smaller
     marks = [
-        f'<use href="#{SHAPES[shapes.index(kind)]}" x="{x:.1f}" y="{PLOT - y:.1f}" '
-        f'fill="{colour(names.index(name))}"><title>{escape(f"{name}, {kind}")}</title></use>'
+        _mark(shapes.index(kind), x, PLOT - y, colour(names.index(name)), f"{name}, {kind}")
         for (x, y), name, kind in zip(places, classes, kinds, strict=True)
     ]
-    rows = [(SHAPES[i], "currentColor", kind) for i, kind in enumerate(shapes)]
-    rows += [("circle", colour(i), name) for i, name in enumerate(names)]
-    left = PLOT + 22
-    legend = [
-        f'<use href="#{shape}" x="{left}" y="{MARGIN + 8 + LINE * i}" fill="{fill}"/>'
-        f'<text x="{left + 14}" y="{MARGIN + 12 + LINE * i}">{escape(text)}</text>'
-        for i, (shape, fill, text) in enumerate(rows)
-    ]
-    height = max(PLOT, MARGIN + LINE * len(rows)) + 30
-    paths = "".join(f'<path id="{name}" d="{d}"/>' for name, d in _PATHS.items())
+    legend, bottom = _legend(
+        [(i, "currentColor", kind) for i, kind in enumerate(shapes)], PLOT + 26
+    )
+    more, bottom = _legend([(0, colour(i), name) for i, name in enumerate(names)], bottom + 6)
+    height = round(bottom + 12)
+    paths = "".join(
+        f'<path id="{name}" d="{d}" transform="scale({size:.2f})"/>' for name, d in _PATHS.items()
+    )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(caption)}" font-family="system-ui, sans-serif" font-size="13" '
-        f'fill="currentColor"><defs>{paths}</defs>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {PLOT} {height}" role="img" '
+        f'aria-label="{escape(caption)}" font-family="system-ui, sans-serif" '
+        f'font-size="{FONT_PX}" fill="currentColor"><defs>{paths}</defs>'
         f'<rect x=".5" y=".5" width="{PLOT - 1}" height="{PLOT - 1}" rx="12" fill="none" '
         f'stroke="currentColor" stroke-opacity=".15"/>'
-        f'<g fill-opacity=".8">{"".join(marks)}</g>{"".join(legend)}'
-        f'<text x="2" y="{height - 8}" fill-opacity=".65">{escape(caption)}</text></svg>'
+        f"<g>{''.join(marks)}</g>{''.join(legend)}{''.join(more)}"
+        f'<text x="2" y="{height - 6}" fill-opacity=".65">{escape(caption)}</text></svg>'
     )
+
+
+def _style(shape: int, fill: str) -> str:
+    """Return how a point is painted: the first shape is filled, the others are outlines."""
+    return f'fill="{fill}" ' + (
+        'fill-opacity=".75"' if not shape else f'fill-opacity=".12" stroke="{fill}"'
+    )
+
+
+def _mark(shape: int, x: float, y: float, fill: str, title: str) -> str:
+    """Return one point of the plot."""
+    return (
+        f'<use href="#{SHAPES[shape]}" x="{x:.1f}" y="{y:.1f}" {_style(shape, fill)}>'
+        f"<title>{escape(title)}</title></use>"
+    )
+
+
+def _legend(entries: Sequence[tuple[int, str, str]], top: float) -> tuple[list[str], float]:
+    """Return (shape, colour, text)s in as many columns as their longest text allows; the end."""
+    longest = max(len(text) for _, _, text in entries)
+    columns = max(1, int(PLOT // (34 + CHARACTER_PX * longest)))
+    parts = []
+    for i, (shape, fill, text) in enumerate(entries):
+        x, y = 8 + i % columns * PLOT / columns, top + LINE * (i // columns)
+        parts.append(
+            f'<path d="{_PATHS[SHAPES[shape]]}" transform="translate({x:.0f} {y - 5:.0f})" '
+            f'{_style(shape, fill)}/><text x="{x + 14:.0f}" y="{y:.0f}">{escape(text)}</text>'
+        )
+    return parts, top + LINE * (1 + (len(entries) - 1) // columns)

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +23,7 @@ from avdata.config import ShardSettings
 from avdata.errors import ShardError, StoreError
 from avdata.loader import Batch, Loader
 from avdata.sampling import epoch_order, rank_batches
-from avdata.shards import DATASET_NAME
+from avdata.shards import DATASET_NAME, INDEX_NAME
 from avdata.store import Store
 from avdata.views import View, choose_frames, random_box
 from tests.shard_factory import Made, pack, picture, sound, write_table
@@ -123,6 +126,51 @@ def test_a_batch_holds_what_was_packed(shards: Path) -> None:
             assert batch.labels[number] == (["rain", "wind"] if made.number % 2 else [])
             seen += 1
     assert seen == N_CLIPS
+
+
+class TestOnly:
+    """A view of the picture alone, or of the sound alone."""
+
+    VARIED = View(image_size_px=24, crop_area=(0.3, 0.9), flip=True, frame="random", audio_s=0.3)
+
+    def test_the_part_that_is_asked_for_is_the_same(self, shards: Path) -> None:
+        whole = list(Loader(shards, batch_size=4, view=self.VARIED))
+        seen = list(Loader(shards, batch_size=4, view=replace(self.VARIED, only="image")))
+        heard = list(Loader(shards, batch_size=4, view=replace(self.VARIED, only="audio")))
+        for both, image, audio in zip(whole, seen, heard, strict=True):
+            assert both.keys == image.keys == audio.keys
+            assert both.labels == image.labels == audio.labels
+            assert np.array_equal(both.image, image.image)
+            assert np.array_equal(both.audio, audio.audio)
+            assert np.array_equal(both.audio_samples, audio.audio_samples)
+            assert (audio.sample_rate_hz, image.sample_rate_hz) == (8000, 0)
+            assert image.audio.shape == (len(both), 0)
+            assert not image.audio_samples.any()
+            assert audio.image.shape == (len(both), 0, 0, 3)
+
+    @pytest.mark.parametrize(("only", "member"), [("image", "audio"), ("audio", "jpg")])
+    def test_the_other_is_not_read(
+        self, shards: Path, tmp_path: Path, only: Literal["image", "audio"], member: str
+    ) -> None:
+        """Its bytes may be anything: here they are noughts."""
+        copy = Path(shutil.copytree(shards, tmp_path / "copy"))
+        for row in pq.read_table(copy / INDEX_NAME).to_pylist():
+            with (copy / row["shard"]).open("r+b") as file:
+                file.seek(row[f"{member}_offset"])
+                file.write(bytes(row[f"{member}_bytes"]))
+        assert sorted(keys(Loader(copy, batch_size=4, view=View(only=only)))) == ALL
+        with pytest.raises(ShardError, match="cannot decode"):
+            keys(Loader(copy, batch_size=4))
+
+    def test_clips_without_pictures_are_read_for_their_sound(self, tmp_path: Path) -> None:
+        store = Store(str(tmp_path / "run"))
+        table = write_table(store, "a", [Made(n, picks=()) for n in range(4)], frames=0)
+        pack(store, [table], ShardSettings(splits={"train": 1.0}))
+        with pytest.raises(ShardError, match=r"4 clips of train have no picture.*only=\"audio\""):
+            Loader(store.root, batch_size=4)
+        (batch,) = Loader(store.root, batch_size=4, view=View(only="audio"))
+        for key, audio in zip(batch.keys, batch.audio, strict=True):
+            assert np.array_equal(audio, sound(Made(int(key[4:]))))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 5])
@@ -254,10 +302,12 @@ def test_a_state_of_other_data_is_refused(shards: Path, tmp_path: Path) -> None:
 
 
 def test_leaving_early_leaves_no_threads(shards: Path) -> None:
+    before = set(threading.enumerate())
     for _ in range(3):
         for _ in Loader(shards, batch_size=1, workers=3):
             break
-    assert not [t for t in threading.enumerate() if t.name.startswith("avdata-loader")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("avdata-loader")]
 
 
 def test_batches_ahead_are_bounded(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

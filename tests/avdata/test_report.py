@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import http.server
 import json
@@ -18,13 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from avdata import audio
 from avdata.clip import Status
 from avdata.errors import Reason, StoreError
-from avdata.report import Section, pictures, write_report
+from avdata.report import pictures, write_report
 from avdata.report.advice import ADVICE
 from avdata.report.tally import Tally, nice_edges
+from avdata.report.training import thin, trainings_of
 from avdata.store import Store
 from avdata.tables import to_arrow, write_clips
 from tests.report_factory import LABELS, FakeRun, make_run, manifest, synthetic_media
@@ -189,11 +192,52 @@ def test_players_are_cut_to_the_budget(run: FakeRun, tmp_path: Path) -> None:
     assert len(small.of("audio", "src")) == 8
 
 
-def test_sections_of_others_are_added(run: FakeRun, tmp_path: Path) -> None:
+def test_chapters_of_stages_are_added(run: FakeRun, tmp_path: Path) -> None:
     shutil.copytree(run.root, tmp_path / "run")
-    extra = Section("Training <1>", "<p>loss <b>0.5</b></p>")
-    added = Page(write_report(str(tmp_path / "run"), extra_sections=[extra], gallery=0))
-    assert "Training <1> loss 0.5" in added.text
+    chapter = tmp_path / "run/stages/evaluate/section.html"
+    chapter.parent.mkdir(parents=True)
+    chapter.write_text("<h2>Scores &lt;1&gt;</h2><p>R@1 <b>0.5</b></p>", encoding="utf-8")
+    page = Page(write_report(str(tmp_path / "run"), gallery=0))
+    assert "Scores <1> R@1 0.5" in page.text
+    assert "#evaluate" in page.of("a", "href")
+
+    chapter.write_text("<p>no title</p>", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"section\.html must begin with <h2>"):
+        write_report(str(tmp_path / "run"), gallery=0)
+
+
+def test_losses_of_trainings_are_drawn(run: FakeRun, tmp_path: Path) -> None:
+    shutil.copytree(run.root, tmp_path / "run")
+    stages = tmp_path / "run/stages"
+    (stages / "train_a/samples").mkdir(parents=True)
+    for step in (100, 200):
+        Image.new("RGB", (2, 2), (step, 0, 0)).save(stages / f"train_a/samples/step-{step:08d}.png")
+    lines = [{"step": n, "loss": 5.0 - n / 100, "lr": 0.1} for n in range(100, 401, 100)]
+    lines[-1]["val_loss"] = 2.5
+    text = "".join(json.dumps(line) + "\n" for line in lines) + '{"step": 500, "lo'  # being written
+    (stages / "train_a/metrics.jsonl").write_text(text, encoding="utf-8")
+    (stages / "train_b").mkdir()
+    (stages / "train_b/metrics.jsonl").write_text("", encoding="utf-8")  # has not begun
+
+    (training,) = trainings_of(Store(str(tmp_path / "run")))
+    assert (training.name, training.steps) == ("train_a", 400)
+    loss, val = training.curves
+    assert (loss.name, loss.last, val.name, val.last) == ("loss", "1", "val_loss", "2.5")
+    # From 4 at step 100, the top, to 1 at step 400, the bottom.
+    assert loss.path == "M0.2500 0.0000L0.5000 0.3333L0.7500 0.6667L1.0000 1.0000"
+    assert val.path == "M1.0000 0.5000L1.0000 0.5000"
+    page = Page(write_report(str(tmp_path / "run"), gallery=0))
+    assert "train_a 400 steps" in page.text
+    last_sheet = base64.b64encode((stages / "train_a/samples/step-00000200.png").read_bytes())
+    assert any(src.endswith(last_sheet.decode()) for src in page.of("img", "src"))
+
+
+def test_long_trainings_are_thinned() -> None:
+    points = [(float(n), float(n % 2)) for n in range(1000)]
+    thinned = thin(points, 100)
+    assert len(thinned) == 100
+    assert thinned[0] == (4.5, 0.5)
+    assert thin(points[:7], 100) == points[:7]
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

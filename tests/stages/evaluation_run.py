@@ -95,7 +95,7 @@ def _save(
 
 def pipeline_file(folder: Path, stages: dict[str, Any] | None = None, **settings: Any) -> Path:
     """Write a pipeline that scores with colours alone, without CLIP; `stages`: other sections."""
-    own = {"recall": "probe", "features": "thumbnail", "resamples": 50, "set_resamples": 10}
+    own = {"recall": "probe", "features": "thumbnail", "resamples": 50}
     section = {**own, "is_splits": 2, "device": "cpu", "batch_size": 5, **settings}
     tree = {
         "name": "made",

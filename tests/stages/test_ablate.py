@@ -1,4 +1,4 @@
-"""The grid: what each cell changes, and two cells trained and scored by the real command."""
+"""The grid: what each cell changes, and some trained and scored by the real command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avdata.errors import SettingsError
 from avdata.strict import build
 from stages.ablate import Settings, cells
 from stages.common.checkpoint import load_weights
-from stages.evaluation.ablations import classes_table
+from stages.evaluation.ablations import ahead, classes_table
 from tests.stages.evaluation_run import make_products, make_shards, pipeline_file
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,11 @@ def grid(tmp_path: Path, **settings: Any) -> dict[str, Any]:
 def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
     rows = ["l2", "l_nce", "no_selection", "1_s", "5_s", "full"]
     made = grid(tmp_path, rows=rows, all_frames_shards="/all", class_counts=[10])
-    base = made["full"].trainer
+    own = tmp_path / "run"
+    base = {
+        "train.shards": str(own),
+        "image_encoder": str(own / "stages" / "train_image_encoder"),
+    }
     changes = {
         name: {k: v for k, v in cell.trainer.items() if base.get(k) != v}
         for name, cell in made.items()
@@ -52,6 +56,9 @@ def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
         "full": {},
         "10_classes": {"data.max_classes": 10},
     }
+    assert made["full"].trained == own  # it is the pipeline's own training
+    assert made["l2"].trained == made["l2"].scored == own / "stages" / "ablate" / "l2"
+    assert made["full"].scored == own / "stages" / "ablate" / "full"
     assert made["10_classes"].judge["max_classes"] == 10
     assert made["no_selection"].judge["shards"] == base["train.shards"] == str(tmp_path / "run")
 
@@ -72,11 +79,11 @@ def test_a_grid_that_cannot_be_is_refused(
         grid(tmp_path, **settings)
 
 
-def test_two_cells_are_trained_and_scored(tmp_path: Path) -> None:
+def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     make_shards(folder)
     make_products(folder)
-    own = {"rows": ["l2"], "class_counts": [2]}
+    own = {"rows": ["l2", "full"], "class_counts": [2]}
     path = pipeline_file(folder, {"train_sound2scene": TRAINER, "ablate": own})
     done = subprocess.run(
         [sys.executable, "-m", "stages.ablate", str(path)],
@@ -89,18 +96,43 @@ def test_two_cells_are_trained_and_scored(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     results = json.loads((folder / "stages/ablate/results.json").read_text())
-    assert [len(results[name]["classes"]) for name in ("l2", "2_classes")] == [3, 2]
-    for name, loss in (("l2", "loss: l2\n"), ("2_classes", "loss: l_total\n")):
-        trained = folder / "stages" / "ablate" / name / "stages" / "train_sound2scene"
+    assert [len(results[name]["classes"]) for name in ("l2", "2_classes", "full")] == [3, 2, 3]
+    cells_in = {name: folder / "stages" / "ablate" / name for name in ("l2", "2_classes")}
+    for name, run, loss in (
+        ("l2", cells_in["l2"], "loss: l2\n"),
+        ("2_classes", cells_in["2_classes"], "loss: l_total\n"),
+        ("full", folder, "loss: l_total\n"),
+    ):
+        trained = run / "stages" / "train_sound2scene"
         assert loss in (trained / "settings.yaml").read_text()
         assert load_weights(trained)[0]["model"] == "audio_encoder"
         sources = results[name]["models"]
         assert sources["audio_encoder"]["file"].startswith(str(trained))
         assert sources["generator"]["file"].startswith(str(folder / "stages" / "train_icgan"))
+    assert results["l2"]["full_ahead"].keys() >= {"value", "low", "high"}
+    chapter = (folder / "stages/ablate/section.html").read_text()
+    assert chapter.startswith("<h2>Ablations</h2>")
+    assert "Table 2" in chapter
     figure = results["l2"]["systems"]["sound2scene"]["R@1"]["value"]
     assert f"| L2 | ours | {100 * figure:.1f} (" in done.stdout
     assert "|  | paper | 18.21 | 46.69 | 24.05 | 9.97 |" in done.stdout
-    assert len(list((folder / "stages/frame_features").glob("*.npy"))) == 1  # shared by both
+    assert len(list((folder / "stages/features").glob("*.npy"))) == 1  # shared by both
+
+
+def test_the_lead_of_full_is_paired_and_over_videos() -> None:
+    def clips(hits: list[float]) -> list[dict[str, Any]]:
+        return [
+            {"key": str(n), "source": str(n // 2), "sound2scene": {"R@1": hit}}
+            for n, hit in enumerate(hits)
+        ]
+
+    one = ahead(clips([1, 1, 1, 0]), clips([0, 0, 1, 0]), seed=0)
+    # Video 0 gains 1, video 1 nothing: a resample of the two gives 0, 0.5 or 1.
+    assert (one["value"], one["low"], one["high"]) == (0.5, 0.0, 1.0)
+    same = ahead(clips([1, 1, 0, 0]), clips([1, 1, 0, 0]), seed=0)
+    assert (same["low"], same["high"]) == (0.0, 0.0)  # unpaired it would be -1 to 1
+    with pytest.raises(ValueError, match="different clips"):
+        ahead(clips([1, 0]), [{**clip, "key": "x"} for clip in clips([1, 0])], seed=0)
 
 
 def test_classes_stand_beside_their_numbers() -> None:

@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from avdata.config import load_pipeline
-from avdata.errors import AvdataError
+from avdata.errors import AvdataError, SettingsError, ShardError, WeightsError
+from avdata.store import Store
 from avdata.strict import build
 from stages.common.pairs import read_clips
 from stages.evaluate import Settings, evaluate, main
 from stages.evaluation.encoders import Hearing, Sight, Thumbnail
+from stages.evaluation.labelled import Labelled, read_labelled
 from stages.evaluation.samples import FeatureCache, frames_of
 from stages.evaluation.systems import Studio
+from stages.evaluation.tables import to_markdown
 from stages.extractors.clip import Clip
 from stages.generation.inputs import read_picture, read_sound
 from stages.generation.model import load_model
@@ -91,6 +94,18 @@ def test_what_was_scored_is_said(run: Path, results: dict[str, Any]) -> None:
     assert set(results["models"]) == {"generator", "audio_encoder", "image_encoder"}
     names = {path.name for path in (run / "stages/evaluate").iterdir()}
     assert {"results.json", "results.md", "evaluation.html", "section.html", "gap.svg"} <= names
+
+
+def test_every_clip_has_a_line_and_their_mean_is_the_figure(
+    run: Path, results: dict[str, Any]
+) -> None:
+    lines = (run / "stages/evaluate/clips.jsonl").read_text().splitlines()
+    clips = [json.loads(line) for line in lines]
+    assert len({clip["key"] for clip in clips}) == N
+    for system, figures in results["systems"].items():
+        mean = np.mean([clip[system]["R@1"] for clip in clips])
+        assert mean == pytest.approx(figures["R@1"]["value"])
+    assert {clip["class"] for clip in clips} <= set(results["classes"])
 
 
 @pytest.mark.parametrize("system", ["sound2scene", "icgan", "retrieval", "upper_bound"])
@@ -169,13 +184,13 @@ def test_markdown_and_page_show_the_figures_and_the_papers(
 ) -> None:
     folder = run / "stages" / "evaluate"
     texts = [(folder / name).read_text() for name in ("results.md", "evaluation.html")]
-    shown = [f"{100 * own['R@1']['value']:.1f} (" for own in results["systems"].values()]
-    shown += [
-        f"{own['FID']['value']:.2f} (" for n, own in results["systems"].items() if n[0] != "u"
-    ]
-    shown += [f"{results['gap']['magnitude']['value']:.3f} (", "40.71", "50.37", "not CLIP"]
-    for text in (*texts, (folder / "section.html").read_text()):
-        assert all(piece in text for piece in shown)
+    texts.append((folder / "section.html").read_text())
+    shown = [f"{100 * own['R@1']['value']:.1f}" for own in results["systems"].values()]
+    shown += [f"{own['FID']['value']:.2f}" for n, own in results["systems"].items() if n[0] != "u"]
+    shown.append(f"{results['gap']['magnitude']['value']:.3f}")
+    for text, before_interval in zip(texts, (" (", "<small>", "<small>"), strict=True):
+        assert all(value + before_interval in text for value in shown)
+        assert all(piece in text for piece in ("40.71", "50.37", "not CLIP"))
     assert texts[1].count("<img") == 4 * 8
     assert "<svg" in texts[1]
     assert not re.search(r"(src|href)=\"http", texts[1])
@@ -270,6 +285,112 @@ def test_a_missing_product_names_its_trainer(run: Path, tmp_path: Path, missing:
     shutil.rmtree(folder / "stages" / missing)
     with pytest.raises(AvdataError, match=f"python -m stages.{missing}"):
         run_here(folder)
+
+
+def test_an_interrupted_evaluation_goes_on_with_what_is_cached(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: dict[str, Any]
+) -> None:
+    """Stopped in the middle of a set: complete sets stay, nothing half-written is ever read."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("evaluate"))
+    seen: list[int] = []  # sizes of the batches
+    encode = Thumbnail.encode
+
+    def stopped(self: Thumbnail, batch: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        if sum(seen) > N + 5:  # in the second set that thumbnails are made of
+            raise KeyboardInterrupt
+        seen.append(len(batch))
+        return encode(self, batch)
+
+    monkeypatch.setattr(Thumbnail, "encode", stopped)
+    arguments = [str(pipeline_file(folder))]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 130
+    caches = folder / "stages" / "evaluate" / "features"
+    assert list(caches.glob(".tmp*")) == []
+    complete = {path.name: path.stat().st_mtime_ns for path in caches.glob("*.npy")}
+    assert complete
+    killed = caches / ".tmp-1-0123abcd-features.npy"  # as SIGKILL would leave it
+    killed.touch()
+
+    def counted(self: Thumbnail, batch: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        seen.append(len(batch))
+        return encode(self, batch)
+
+    seen.clear()
+    monkeypatch.setattr(Thumbnail, "encode", counted)
+    main(arguments)
+    assert sum(seen) == 4 * N  # of five sets of N
+    assert not killed.exists()
+    assert complete.items() <= {p.name: p.stat().st_mtime_ns for p in caches.glob("*.npy")}.items()
+    again = json.loads((folder / "stages/evaluate/results.json").read_text())
+    assert again["systems"] == results["systems"]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (np.full((5, 48), np.nan), "features by Thumbnail are not finite: look for NaN"),
+        (np.zeros((5, 1)), r"features (5, 1) for 5 samples, not [5, 48]"),
+    ],
+)
+def test_bad_features_are_refused_and_not_kept(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: NDArray[Any], message: str
+) -> None:
+    monkeypatch.setattr(Thumbnail, "encode", lambda *_: np.float32(found))
+    cache = FeatureCache(tmp_path, 5)
+    with pytest.raises(WeightsError, match=re.escape(message)):
+        cache.of(frames_of(read_clips(str(run), "test")), Thumbnail())
+    assert list(tmp_path.rglob("*.npy")) == []
+
+
+def test_one_clip_is_refused_and_one_video_has_no_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setitem(CLIPS, "test", 2)  # of each class, from one video
+    make_shards(folder)
+    clips = read_labelled(str(folder), "test", "train")
+    monkeypatch.setattr(
+        "stages.evaluate.read_labelled", lambda *_: (first(clips[0], 1), *clips[1:])
+    )
+    with pytest.raises(
+        ShardError, match=r"has 1 clip with a class in test.*stages\.evaluate\.split"
+    ):
+        run_here(folder, systems=["upper_bound"])
+    make_products(folder)
+    monkeypatch.setattr(
+        "stages.evaluate.read_labelled", lambda *_: (first(clips[0], 2), *clips[1:])
+    )
+    found = run_here(folder)
+    assert found["videos"] == 1
+    for name in ("R@1", "FID", "IS"):
+        figure = found["systems"]["sound2scene"][name]
+        assert np.isfinite(figure["value"])
+        assert figure["low"] is figure["high"] is None
+    assert "too few points for t-SNE" in found["plot"]["method"]
+    assert "(one video)" in to_markdown(found)
+
+
+def first(labelled: Labelled, n: int) -> Labelled:
+    """Return the first `n` clips."""
+    kept = labelled.clips.where(row < n for row in range(len(labelled)))
+    return Labelled(kept, labelled.classes[:n], 0)
+
+
+def test_another_plot_is_a_setting(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_here(run, projection="pca")["plot"]["method"] == "principal components"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"pip install 'avdata\[umap\]', or take tsne or pca"):
+        run_here(run, projection="umap")
+
+
+def test_one_evaluation_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(str(run / "stages" / "evaluate")).lock(), pytest.raises(SystemExit) as ended:
+        main([str(pipeline_file(run))])
+    assert ended.value.code == 2
+    assert "another avdata run works in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

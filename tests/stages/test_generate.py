@@ -82,7 +82,7 @@ def test_same_seed_same_bytes(place: Workplace) -> None:
     for output in ("first", "second"):
         place.call("sweep", place.rain, "-n", "2", "--gains-db", "-20", "0", output=output)
     files = [sorted((place.folder / name).rglob("*.*")) for name in ("first", "second")]
-    assert len(files[0]) == 7  # 4 pictures, sheet, film, result
+    assert len(files[0]) == 8  # 4 pictures, sheet, film, section, result
     for one, other in zip(*files, strict=True):
         assert one.read_bytes() == other.read_bytes(), one
 

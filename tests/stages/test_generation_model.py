@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from PIL import Image
 from scipy import stats
 
 from avdata.audio_spec import SOUND2SCENE
+from avdata.config import load_pipeline
 from avdata.errors import SettingsError, WeightsError
 from avdata.views import View, view_image
 from stages.common.checkpoint import ModelCard
 from stages.common.errors import CheckpointError
-from stages.common.frame_features import image_features
+from stages.common.feature_space import FeatureSpace
 from stages.common.frozen_encoder import load_image_encoder
+from stages.evaluate import Settings as EvaluateSettings
+from stages.evaluate import open_model
 from stages.generation.inputs import InputError, Picture, Sound
 from stages.generation.latents import interpolated
 from stages.generation.model import load_model
@@ -113,7 +117,7 @@ def test_pictures_are_seen_as_in_training(model: Sound2Scene, run: Path) -> None
     assert model.sight == Sight(view_px=48, input_px=40)
     encoder = load_image_encoder(run / "stages" / "train_image_encoder", input_px=40)
     squashed = Image.fromarray(VIEW.image).resize((48, 48), Image.Resampling.BILINEAR)
-    z_v = image_features(np.array(squashed)[None], encoder, torch.device("cpu"))[0]
+    z_v = encoder.encode(np.array(squashed)[None], torch.device("cpu"))[0]
     torch.testing.assert_close(model.see(VIEW.image), z_v / z_v.norm(), rtol=1e-4, atol=1e-5)
 
 
@@ -187,6 +191,112 @@ def test_parts_of_different_families(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="was trained with the front-end"):
         load_model(run, audio=replace(SPEC, log_offset=1e-6), device="cpu")
     assert load_model(run, audio=SPEC, device="cpu").spec == SPEC
+
+
+# parts of one image encoder, or not
+
+
+class Parts:
+    """Files of parts that name their features; the networks in them are random."""
+
+    def __init__(self, run: Path, folder: Path) -> None:
+        self.folder = folder
+        self.eye = run / "stages" / "train_image_encoder"
+        torch.manual_seed(9)
+        card = ModelCard(name="image_encoder", settings=ENCODER)
+        other = build("image_encoder", **ENCODER)
+        self.other_eye = save(folder / "other_eye.safetensors", card, other)
+
+    def space(self, eye: Path, view_px: int = 48, input_px: int | None = 40) -> FeatureSpace:
+        return FeatureSpace.of(load_image_encoder(eye, input_px=input_px), view_px)
+
+    def generator(self, space: FeatureSpace | None) -> Path:
+        card = ModelCard(name="icgan_generator", settings=GENERATOR, features=space)
+        return save(self.folder / "G.safetensors", card)
+
+    def audio_encoder(self, space: FeatureSpace | None) -> Path:
+        sizes = {**ENCODER, "out_dim": DIM}
+        card = ModelCard(name="audio_encoder", settings=sizes, audio=SPEC, features=space)
+        return save(self.folder / "A.safetensors", card)
+
+
+@pytest.fixture
+def parts(run: Path, tmp_path: Path) -> Parts:
+    """Where parts of the run's image encoder, or of another one, are written."""
+    return Parts(run, tmp_path)
+
+
+def load_parts(**given: Path) -> Sound2Scene:
+    return load_model(**given, device="cpu")
+
+
+def test_parts_of_one_image_encoder(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    space = parts.space(parts.eye, view_px=64, input_px=None)
+    made = load_parts(
+        generator=parts.generator(space),
+        audio_encoder=parts.audio_encoder(space),
+        image_encoder=parts.eye,
+    )
+    assert made.sight == Sight(view_px=64, input_px=None)  # from the generator's file alone
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("strange", ["audio_encoder", "image_encoder"])
+def test_parts_of_different_image_encoders(parts: Parts, strange: str) -> None:
+    """Both files are named and both encoders, so that one can see which to train again."""
+    own, other = parts.space(parts.eye), parts.space(parts.other_eye)
+    given = {
+        "generator": parts.generator(own),
+        "audio_encoder": parts.audio_encoder(other if strange == "audio_encoder" else own),
+        "image_encoder": parts.other_eye if strange == "image_encoder" else parts.eye,
+    }
+    with pytest.raises(CheckpointError) as refused:
+        load_parts(**given)
+    message = str(refused.value)
+    for file, space in ((given["generator"], own), (given[strange], other)):
+        assert f"{file}: {space.weights[:16]}" in message
+    assert "--fresh" in message
+    assert "--audio-encoder" in message
+
+
+def test_without_a_generator_that_tells_the_other_two_are_compared(parts: Parts) -> None:
+    generator = parts.generator(None)
+    ear = parts.audio_encoder(parts.space(parts.other_eye))
+    assert load_parts(generator=generator, audio_encoder=ear).image_encoder is None
+    with pytest.raises(CheckpointError, match="different image encoders"):
+        load_parts(generator=generator, audio_encoder=ear, image_encoder=parts.eye)
+
+
+def test_older_files_are_not_checked(run: Path, parts: Parts) -> None:
+    ear = parts.audio_encoder(None)
+    assert load_model(run, audio_encoder=ear, image_encoder=parts.other_eye, device="cpu").spec
+
+
+def test_other_views_are_warned_of(parts: Parts, caplog: pytest.LogCaptureFixture) -> None:
+    generator = parts.generator(parts.space(parts.eye))
+    ear = parts.audio_encoder(parts.space(parts.eye, view_px=96, input_px=None))
+    load_parts(generator=generator, audio_encoder=ear, image_encoder=parts.eye)
+    (record,) = caplog.records
+    assert f"{generator}: 48 px, then 40 px, {ear}: 96 px, {parts.eye}" in record.getMessage()
+    assert "stages.train_icgan.encoder_view_px" in record.getMessage()
+    caplog.clear()
+    load_model(
+        generator=generator, image_encoder=parts.eye, sight=Sight(view_px=32), device="cpu"
+    )  # who chooses a sight means it
+    assert not caplog.records
+
+
+def test_evaluation_refuses_them_too(run: Path, parts: Parts, tmp_path: Path) -> None:
+    generator = parts.generator(parts.space(parts.eye))
+    ear = parts.audio_encoder(parts.space(parts.other_eye))
+    file = tmp_path / "evaluated.yaml"
+    file.write_text(json.dumps({"name": "evaluated", "output": str(run)}))
+    settings = EvaluateSettings(generator=str(generator), audio_encoder=str(ear), device="cpu")
+    with pytest.raises(CheckpointError, match=r"different image.*stages\.evaluate\.generator"):
+        open_model(load_pipeline(file), settings)
+
+
+# published checkpoints
 
 
 def test_a_published_generator_draws_the_same(model: Sound2Scene, tmp_path: Path) -> None:

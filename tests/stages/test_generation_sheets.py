@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -128,5 +129,9 @@ def test_results_say_what_is_there(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / name)), image)
     assert (tmp_path / "sheet.png").is_file()
     assert not (tmp_path / "film.gif").exists()
+    chapter = (tmp_path / "section.html").read_text(encoding="utf-8")
+    assert chapter.startswith("<h2>Title</h2>")
+    assert b64encode((tmp_path / "sheet.png").read_bytes()).decode() in chapter
     write_results(tmp_path, "Title", rows[:1], facts, steps=rows)
     assert (tmp_path / "film.gif").is_file()
+    assert "data:image/gif" in (tmp_path / "section.html").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,20 @@ from torch import Tensor
 
 from avdata.config import ShardSettings
 from avdata.store import Store
-from avdata.views import View
-from stages.common.checkpoint import ModelCard, load_model, save_weights
+from avdata.strict import to_tree
+from stages.common.checkpoint import ModelCard, load_model, load_weights, save_weights
+from stages.common.feature_space import FeatureSpace
 from stages.common.features import Features, cached_features
 from stages.common.frozen_encoder import load_image_encoder
 from stages.common.instances import Instances, as_images, as_pictures
 from stages.common.launch import launch
+from stages.common.pairs import read_clips
 from stages.models import build
 from stages.models.icgan import Generator, unit_norm
 from stages.train_icgan import Settings, train
 from tests import shard_factory
 from tests.shard_factory import Made, pack, write_table
+from tests.stages.tell_ranks import weights_of_two_ranks
 
 ROOT = Path(__file__).parents[2]
 CLIPS = 48
@@ -107,7 +111,7 @@ def folder_of(pipeline: Path) -> Path:
     return pipeline.parent / "run/stages/train_icgan"
 
 
-def test_trains_logs_samples_and_leaves_a_generator(pipeline: Path) -> None:
+def test_trains_logs_samples_and_leaves_a_generator(pipeline: Path, shards: Path) -> None:
     done = run(pipeline)
     assert done.returncode == 0, done.stderr
     names = {"g_loss", "d_loss", "d_real", "d_fake", "g_grad_norm", "d_grad_norm"}
@@ -119,6 +123,8 @@ def test_trains_logs_samples_and_leaves_a_generator(pipeline: Path) -> None:
     assert sheet.size == (9 * 32, 8 * 32)
     model, metadata = load_model(folder_of(pipeline))
     assert metadata["averaged"] is True
+    space = FeatureSpace.of(load_image_encoder(shards / "encoder.safetensors"), view_px=32)
+    assert FeatureSpace.read(metadata, "product") == space
     assert isinstance(model, Generator)
     assert model.feature_dim == model.embed_feature.in_features
     assert set(os.listdir(folder_of(pipeline) / "checkpoints/step-00000004")) == {
@@ -148,6 +154,15 @@ def test_two_processes_with_accumulation_and_bf16(pipeline: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_end_with_the_same_weights(pipeline: Path) -> None:
+    ranks = weights_of_two_ranks("train_icgan", pipeline)
+    assert {name.partition(".")[0] for name in ranks[0]} == {"generator", "discriminator"}
+    for name, value in ranks[0].items():
+        assert torch.isfinite(value).all(), name
+        assert torch.equal(value, ranks[1][name]), name
+
+
+@pytest.mark.slow
 def test_the_instance_feature_steers_the_colour(pipeline: Path, shards: Path) -> None:
     done = run(
         pipeline,
@@ -157,9 +172,9 @@ def test_the_instance_feature_steers_the_colour(pipeline: Path, shards: Path) ->
     assert done.returncode == 0, done.stderr
     generator, _ = load_model(folder_of(pipeline))
     encoder = load_image_encoder(shards / "encoder.safetensors")
-    view = View(image_size_px=32)
     cache = pipeline.parent / "run/stages/features"
-    features = cached_features(cache, shards, "train", encoder, view=view, mirrored=True)
+    clips = read_clips(str(shards), "train")
+    features = cached_features(cache, clips, encoder, image_size_px=32, mirrored=True)
     h = unit_norm(torch.from_numpy(np.array(features.values)))
     z = torch.randn(CLIPS, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -168,6 +183,33 @@ def test_the_instance_feature_steers_the_colour(pipeline: Path, shards: Path) ->
     is_red = np.array([int(key.removeprefix("clip")) % 2 == 0 for key in features.keys])
     assert redness[is_red].mean() > 0.3, redness
     assert redness[~is_red].mean() < -0.3, redness
+
+
+def test_another_image_encoder_is_noticed(
+    pipeline: Path,
+    shards: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An audio encoder of another one is warned of; to go on with another one is refused."""
+    own = FeatureSpace.of(load_image_encoder(shards / "encoder.safetensors"), view_px=32)
+    ear = folder_of(pipeline).parent / "train_sound2scene" / "model.safetensors"
+    ear.parent.mkdir(parents=True)
+    other = replace(own, weights="0" * 64)
+    save_weights(ear, {}, ModelCard(name="audio_encoder", features=other).metadata())
+    launch("train_icgan", Settings, train, [str(pipeline)])
+    (record,) = caplog.records
+    for words in (f"{ear}: 0000000000000000", own.weights[:16], "train train_sound2scene again"):
+        assert words in record.getMessage()
+
+    saved = folder_of(pipeline) / "checkpoints/step-00000004/generator.safetensors"
+    metadata, weights = load_weights(saved)
+    save_weights(saved, weights, {**metadata, "features": to_tree(other)})
+    with pytest.raises(SystemExit) as ended:
+        launch("train_icgan", Settings, train, [str(pipeline)])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert all(words in message for words in (str(saved), "0000000000000000", "--fresh")), message
 
 
 # What the networks are shown ---------------------------------------------------------------------
@@ -185,7 +227,6 @@ def some_instances(mirrored: bool) -> Instances:
     eye = np.eye(5, dtype=np.float32)
     features = Features(
         keys=list("abcd"),
-        labels=[[]] * 4,
         values=7 * eye[:4],
         mirrored=2 * eye[1:] if mirrored else None,
         digest="d",

@@ -142,7 +142,7 @@ def test_it_learns_and_its_product_is_an_image_encoder(pipeline: Path) -> None:
     assert lines[-1]["val_top1"] >= 0.8  # chance is 0.5
     encoder = load_image_encoder(folder)
     found = encoder.features(torch.zeros(2, 3, 32, 32))
-    assert found.shape == (2, 1, 32)
+    assert found.shape == (2, 32)
     assert torch.isfinite(found).all()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,8 @@ from torch.nn import functional as F
 from avdata.audio_spec import LOCALIZER
 from avdata.clip import Status
 from avdata.config import SelectSettings, load_pipeline
-from avdata.loader import Loader
+from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
+from avdata.loader import Batch, Loader
 from avdata.spectrograms import features
 from avdata.steps.base import PartContext
 from avdata.steps.select import SelectStep
@@ -28,6 +30,7 @@ from avdata.store import Store
 from avdata.strict import build
 from avdata.tables import read_clips
 from avdata.views import View
+from stages.common.batches import TensorBatch, to_tensors
 from stages.common.checkpoint import load_weights
 from stages.common.launch import launch
 from stages.common.metrics_log import read_metrics
@@ -37,6 +40,7 @@ from stages.models.frontend import Frontend
 from stages.models.localizer import Localised
 from stages.train_localizer import Settings, around_frames, classification, train, varied
 from tests.stages.sources_in_view import make_run
+from tests.stages.tell_ranks import weights_of_two_ranks
 
 ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
@@ -170,6 +174,10 @@ class TestClassification:
         assert values["see_accuracy"].item() == pytest.approx(np.mean(right))
 
 
+def tensors(batch: Batch) -> TensorBatch:
+    return to_tensors(batch, torch.device("cpu"), IMAGENET_MEAN, IMAGENET_STD)
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("clips") / "run", train=4, test=2)
@@ -180,10 +188,9 @@ def test_each_frame_comes_with_the_sound_around_it(clips: Path) -> None:
     spec = replace(LOCALIZER, name="short", n_samples=9001)
     view = View(image_size_px=32, frame="even", n_frames=6)
     (batch,) = Loader(clips, "train", batch_size=4, view=view)
-    made = around_frames(batch, spec=spec, device=torch.device("cpu"))
-    assert made.image.shape == (4, 6, 3, 32, 32)
-    assert made.audio.shape == (4, 6, 9001)
-    heard = Frontend(spec)(made.audio.flatten(0, 1)).view(4, 6, *spec.shape)
+    made = around_frames(tensors(batch), spec)
+    assert made.shape == (4, 6, 9001)
+    heard = Frontend(spec)(made.flatten(0, 1)).view(4, 6, *spec.shape)
     assert batch.frame_times_s is not None
     for n in range(4):
         sound = np.float32(batch.audio[n] / 32768)
@@ -195,9 +202,8 @@ def test_each_frame_comes_with_the_sound_around_it(clips: Path) -> None:
 
 
 def test_variation_changes_light_by_frame_and_gain_by_clip(clips: Path) -> None:
-    spec = replace(LOCALIZER, name="short", n_samples=8000)
     (batch,) = Loader(clips, "train", batch_size=4, view=View(frame="even", n_frames=3))
-    given = around_frames(batch, spec=spec, device=torch.device("cpu"))
+    given = tensors(batch)
     same = varied(given, 0.0, 0.0, torch.Generator().manual_seed(0))
     torch.testing.assert_close(same.image, given.image)
     assert torch.equal(same.audio, given.audio)
@@ -206,8 +212,8 @@ def test_variation_changes_light_by_frame_and_gain_by_clip(clips: Path) -> None:
     assert len(set(contrast.flatten().tolist())) == 12
     assert 0.7 <= contrast.min() < 0.9
     assert 1.1 < contrast.max() <= 1.3
-    gain = made.audio.abs().amax(dim=2) / given.audio.abs().amax(dim=2)  # [B, T]
-    torch.testing.assert_close(gain, gain[:, :1].expand(4, 3), rtol=1e-4, atol=0)
+    gain = made.audio.abs().amax(dim=1) / given.audio.abs().amax(dim=1)  # [B]
+    torch.testing.assert_close(made.audio, given.audio * gain[:, None], rtol=1e-4, atol=1e-6)
     assert 10 ** (-6 / 20) <= gain.min() < gain.max() <= 10 ** (6 / 20)
 
 
@@ -248,3 +254,50 @@ def test_the_real_pipelines_hold_valid_settings() -> None:
     scoring = load_pipeline(ROOT / "pipelines" / "vggss.yaml")
     require_whole_pictures(scoring)
     build(Scoring, scoring.stages["evaluate_localizer"], "vggss")
+
+
+STEADY = {"light": 0.0, "gain_db": 0.0, "crop_area": [1.0, 1.0], "lr": 1e-6}  # as at the start
+FEW = {"steps": 3, "batch_size": 8, "workers": 1, "log_every": 1, "evaluate_every": 3}
+
+
+def trained_here(run: Path, **train_settings: Any) -> Path:
+    """Train a few steps that hardly move the weights, in this process; return the folder."""
+    path = pipeline_file(run, **STEADY, train={**FEW, "device": "cpu", **train_settings})
+    launch("train_localizer", Settings, train, [str(path), "--fresh"])
+    return run / "stages" / "train_localizer"
+
+
+@pytest.fixture
+def short_run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", train=8, test=4)
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_weights_and_count_as_one(short_run: Path) -> None:
+    alone = trained_here(short_run)
+    one = read_metrics(alone)
+    shutil.rmtree(alone)
+    ranks = weights_of_two_ranks("train_localizer", short_run / "pipeline.yaml")
+    assert len(ranks[0]) > 20
+    for name, value in ranks[0].items():
+        assert torch.isfinite(value).all(), name
+        assert torch.equal(value, ranks[1][name]), name
+    two = read_metrics(alone)
+    assert [line["step"] for line in two] == [line["step"] for line in one]
+    for name in ("loss", "see_loss", "hear_loss"):  # batch norm sees only the clips of one rank
+        means = [np.mean([line[name] for line in lines]) for lines in (two, one)]
+        assert means[0] == pytest.approx(means[1], rel=0.2), name
+    assert two[-1]["val_loss"] == pytest.approx(one[-1]["val_loss"], rel=0.2)
+    assert (alone / "localizer.onnx").is_file()
+
+
+def test_bf16_is_near_fp32_and_leaves_fp32_weights(short_run: Path) -> None:
+    full = read_metrics(trained_here(short_run))
+    folder = trained_here(short_run, precision="bf16")
+    rounded = read_metrics(folder)
+    for one, other in zip(rounded, full, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=0.03)
+    assert any(a["loss"] != b["loss"] for a, b in zip(rounded, full, strict=True))
+    weights = load_weights(folder)[1].values()
+    assert {value.dtype for value in weights if value.is_floating_point()} == {torch.float32}
+    assert (folder / "localizer.onnx").is_file()

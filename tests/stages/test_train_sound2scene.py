@@ -15,12 +15,16 @@ from avdata.audio_spec import SOUND2SCENE, AudioSpec
 from avdata.config import ShardSettings
 from avdata.errors import SettingsError
 from stages.common import pair_data
-from stages.common.checkpoint import load_model, load_weights
+from stages.common.checkpoint import ModelCard, load_model, load_weights, save_weights
+from stages.common.feature_space import FeatureSpace
+from stages.common.features import Features
+from stages.common.frozen_encoder import load_image_encoder
 from stages.common.launch import read_settings
 from stages.common.pairs import PairReader, Pairs, read_clips
 from stages.models import build
 from stages.train_sound2scene import Settings, audio_spec
 from tests.stages.tones import (
+    ENCODER,
     RATE_HZ,
     ROOT,
     TRAIN_CLIPS,
@@ -80,7 +84,7 @@ def test_from_the_command_line_to_an_audio_encoder(program: Program) -> None:
     last = curve(program.folder)[-1]
     assert {"loss", "alignment", "r1", "val_loss", "val_alignment", "val_r1"} <= last.keys()
     # The features of both picked frames of each clip, kept beside the run.
-    arrays = [np.load(p) for p in (program.folder.parent / "frame_features").glob("*.npy")]
+    arrays = [np.load(p) for p in (program.folder.parent / "features").glob("*.npy")]
     assert sorted(len(array) for array in arrays) == [2 * VAL_CLIPS, 2 * TRAIN_CLIPS]
 
 
@@ -103,7 +107,8 @@ def test_one_batch_is_learnt_to_the_optimum(
     its own cosine is √(7/8) and theirs are -√(1/56), √(8/7) apart. l2: 0.
     """
     axes = np.tile(np.eye(8, 32, dtype=np.float32), (TRAIN_CLIPS // 8, 1))
-    monkeypatch.setattr(pair_data, "frame_features", lambda *_, **__: axes)
+    known = Features(keys=[], values=axes, mirrored=None, digest="")
+    monkeypatch.setattr(pair_data, "cached_features", lambda *_, **__: known)
     monkeypatch.setattr(pair_data, "PairReader", FirstEight)
     folder = program.here(
         *(f"loss={loss}", "final_relu=false", "lr=0.01", "width=8", "duration_s=0.25"),
@@ -184,6 +189,70 @@ def test_published_and_own_weights_are_a_start(program: Program, tmp_path: Path)
     assert_close(load_weights(again)[1], source.state_dict())
     with pytest.raises(SystemExit):  # built in another way
         program.here(f"init_from={from_published}", "width=8", output=tmp_path / "other")
+
+
+# which image encoder
+
+
+def save_other_encoder(path: Path) -> Path:
+    torch.manual_seed(5)
+    card = ModelCard(name="image_encoder", settings=ENCODER)
+    save_weights(path, build("image_encoder", **ENCODER).state_dict(), card.metadata())
+    return path
+
+
+def test_the_product_names_its_image_encoder(program: Program, image_encoder: Path) -> None:
+    metadata, _ = load_weights(program.here("train.steps=2"))
+    space = FeatureSpace.of(load_image_encoder(image_encoder), view_px=32)
+    assert FeatureSpace.read(metadata, "product") == space
+
+
+def test_another_image_encoder_is_refused(
+    program: Program, image_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a start, and in the middle of a training, where a file may change under its name."""
+    eye = tmp_path / "eye.safetensors"
+    eye.write_bytes(image_encoder.read_bytes())
+    first = program.here(f"image_encoder={eye}", "train.steps=2")
+    program.here(f"image_encoder={eye}", f"init_from={first}", output=tmp_path / "same")
+    save_other_encoder(eye)
+    digests = [
+        FeatureSpace.of(load_image_encoder(path), 32).weights[:16] for path in (image_encoder, eye)
+    ]
+    for overrides, output, words in (
+        ((f"init_from={first}",), tmp_path / "other", [str(first), "leave", "init_from out"]),
+        ((), None, ["checkpoints/step-00000002/audio_encoder.safetensors", "--fresh"]),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            program.here(f"image_encoder={eye}", *overrides, output=output)
+        assert stop.value.code == 2
+        message = capsys.readouterr().err
+        assert "different image encoders" in message
+        assert all(word in message for word in [*words, *digests]), message
+
+
+def test_a_generator_of_other_features_is_warned_of(
+    program: Program, image_encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start: training goes on, as the generator may be next."""
+    product = program.folder.parent / "train_icgan" / "model.safetensors"
+    product.parent.mkdir(parents=True)
+    own = FeatureSpace.of(load_image_encoder(image_encoder), 32)
+    other = save_other_encoder(tmp_path / "other.safetensors")
+    spaces = {
+        "refuse the two together": FeatureSpace.of(load_image_encoder(other), 32),
+        "64 px, this train_sound2scene: 32 px": FeatureSpace.of(
+            load_image_encoder(image_encoder), 64
+        ),
+        "": own,
+    }
+    for words, space in spaces.items():
+        caplog.clear()
+        save_weights(product, {}, ModelCard(name="g", features=space).metadata())
+        program.here("train.steps=2", output=program.folder.parents[1])
+        messages = [record.getMessage() for record in caplog.records]
+        assert len(messages) == bool(words), messages
+        assert all(words in message and str(product) in message for message in messages)
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

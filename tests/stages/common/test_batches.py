@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD, normalise
 from avdata.loader import Batch, Loader
+from avdata.views import View
 from stages.common.batches import Batches, to_tensors
 from stages.common.rows import RowSource
 
@@ -26,6 +28,27 @@ def test_tensors_are_normalised() -> None:
     signed = to_tensors(batch, torch.device("cpu"), (0.5,) * 3, (0.5,) * 3)
     assert signed.image.min() >= -1
     assert signed.image.max() <= 1
+
+
+def test_frames_keep_their_place_in_time() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2, 3, 5, 4, 3), dtype=np.uint8)  # [B, T, H, W, 3]
+    times_s = np.array([[0.1, 0.2, 1 / 3], [0.0, 2.5, 9.9]])
+    sound, heard = np.zeros((2, 1), np.int16), np.ones(2, np.int64)
+    batch = Batch(["a", "b"], [[], []], image, sound, heard, 8000, times_s)
+    tensors = to_tensors(batch, torch.device("cpu"), IMAGENET_MEAN, IMAGENET_STD)
+    np.testing.assert_allclose(tensors.image.numpy(), normalise(image), atol=1e-5)
+    assert tensors.frame_times_s is not None
+    assert np.array_equal(tensors.frame_times_s.numpy(), times_s)
+
+
+@pytest.mark.parametrize(("only", "image", "audio"), [("image", 32, 0), ("audio", 0, 4000)])
+def test_what_a_view_leaves_out_is_empty(shards: Path, only: Any, image: int, audio: int) -> None:
+    (batch,) = Loader(shards, "test", batch_size=7, view=View(only=only))
+    tensors = to_tensors(batch, torch.device("cpu"), IMAGENET_MEAN, IMAGENET_STD)
+    assert tensors.image.shape == (7, 3, image, image)
+    assert tensors.audio.shape == (7, audio)
+    assert tensors.audio_samples.tolist() == [audio] * 7
 
 
 def micro_batches(shards: Path, accumulate: int, rank: int = 0, ranks: int = 1) -> Batches:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from avdata.config import ShardSettings
-from avdata.errors import ShardError
+from avdata.errors import ShardError, WeightsError
 from avdata.frames import normalise
 from avdata.loader import Loader
 from avdata.store import Store
@@ -23,11 +26,12 @@ from stages.common.checkpoint import ModelCard, save_weights
 from stages.common.errors import CheckpointError
 from stages.common.features import Features, cached_features, features_digest
 from stages.common.frozen_encoder import Encoder, load_image_encoder
+from stages.common.pairs import Clips, read_clips
 from stages.models import build
-from tests.shard_factory import Made, pack, write_table
+from tests.shard_factory import Made, pack, picture, write_table
 from tests.stages.losses.processes import run_in_processes
 
-VIEW = View(image_size_px=16)
+VIEW = View(only="image", image_size_px=16)
 
 
 class Counting(nn.Module):
@@ -46,13 +50,9 @@ class Counting(nn.Module):
         return self.scale * torch.cat([left.mean(dim=(2, 3)), right.std(dim=(2, 3))], dim=1)
 
 
-def compute(
-    folder: Path, shards: Path, network: nn.Module | None = None, mirrored: bool = False
-) -> Features:
-    encoder = Encoder(network=network or Counting())
-    return cached_features(
-        folder, shards, "train", encoder, view=VIEW, mirrored=mirrored, batch_size=3
-    )
+def compute(folder: Path, shards: Path, network: nn.Module | None = None, **how: Any) -> Features:
+    encoder, clips = Encoder(network=network or Counting()), read_clips(str(shards), "train")
+    return cached_features(folder, clips, encoder, image_size_px=16, batch_size=3, **how)
 
 
 def in_a_loop(shards: Path, network: nn.Module, mirrored: bool = False) -> np.ndarray:
@@ -73,7 +73,6 @@ def test_equals_a_loop_in_the_order_of_the_index(
     found = compute(tmp_path, shards)
     index = pq.read_table(shards / "shards/index.parquet", filters=[("split", "=", "train")])
     assert found.keys == index.column("key").to_pylist()
-    assert found.labels == index.column("labels").to_pylist()
     assert found.values.dtype == np.float32
     np.testing.assert_allclose(found.values, in_a_loop(shards, Counting()), atol=1e-5)
     assert found.mirrored is None
@@ -81,11 +80,26 @@ def test_equals_a_loop_in_the_order_of_the_index(
 
 
 def test_mirror_images_have_features_of_their_own(tmp_path: Path, shards: Path) -> None:
-    found = compute(tmp_path, shards, mirrored=True)
-    assert found.mirrored is not None
+    plain = compute(tmp_path, shards)
     network = Counting()
+    found = compute(tmp_path, shards, network, mirrored=True)
+    assert found.mirrored is not None
+    assert network.seen == 22  # the plain ones are there already
+    assert found.digest == plain.digest
     np.testing.assert_allclose(found.values, in_a_loop(shards, network), atol=1e-5)
     np.testing.assert_allclose(found.mirrored, in_a_loop(shards, network, True), atol=1e-5)
+
+
+def test_several_frames_of_a_clip_have_rows_of_their_own(tmp_path: Path, shards: Path) -> None:
+    clips = read_clips(str(shards), "train", frames="picked").where([False, *[True] * 5])
+    network = Counting()
+    how: dict[str, Any] = {"image_size_px": 32, "batch_size": 3}
+    found = cached_features(tmp_path, clips, Encoder(network=network), **how)
+    assert found.keys == [key for key in clips.keys for _ in range(2)]
+    made = [Made(int(key[4:])) for key in clips.keys]
+    pictures = np.stack([picture(m, frame) for m in made for frame in m.picks])
+    expected = network(torch.from_numpy(normalise(pictures))).detach().numpy()
+    np.testing.assert_allclose(found.values, expected, atol=0.05)  # JPEG
 
 
 def test_what_is_there_is_not_computed_again(tmp_path: Path, shards: Path) -> None:
@@ -105,16 +119,14 @@ def test_killed_it_goes_on_and_loses_no_finished_part(
     found = compute(tmp_path, shards, network)
     assert network.seen == 12  # 22 clips, less two parts of 5
     np.testing.assert_allclose(found.values, in_a_loop(shards, network), atol=1e-5)
-    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == [
-        found.digest
-    ]
+    assert [p.name for p in tmp_path.glob("[!.]*")] == [f"{found.digest}.npy"]
 
 
 def test_killed_while_joining_it_joins_again(
     tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", interrupted)
+        patch.setattr(module, "_join", interrupted)
         with pytest.raises(KeyboardInterrupt):
             compute(tmp_path, shards)
     network = Counting()
@@ -130,9 +142,13 @@ def interrupted(*_: object) -> None:
 def test_digest_follows_what_features_depend_on(tmp_path: Path, shards: Path) -> None:
     base = Encoder(network=Counting(), identity={"model": "counting"})
 
-    def name(encoder: Encoder = base, folder: Path = shards, split: str = "train", **how) -> str:  # type: ignore[no-untyped-def]
-        return features_digest(folder, split, encoder, **{"view": VIEW, **how})
+    def name(
+        encoder: Encoder = base, clips: Clips | None = None, image_size_px: int = 16, **how: Any
+    ) -> str:
+        clips = clips or train
+        return features_digest(clips, encoder, image_size_px=image_size_px, **how)
 
+    train = read_clips(str(shards), "train")
     other_weights = Counting()
     nn.init.constant_(other_weights.scale, 1.0001)
     store = Store(str(tmp_path))
@@ -146,43 +162,36 @@ def test_digest_follows_what_features_depend_on(tmp_path: Path, shards: Path) ->
         name(replace(base, identity={"model": "counting", "width": 2})),
         name(replace(base, input_px=8)),
         name(replace(base, std=(1.0, 1.0, 1.0))),
-        name(folder=tmp_path),
-        name(split="test"),
-        name(view=View(image_size_px=17)),
+        name(clips=read_clips(str(tmp_path), "train")),
+        name(clips=read_clips(str(shards), "test")),
+        name(clips=read_clips(str(shards), "train", frames="picked")),
+        name(clips=train.where(key != "clip0003" for key in train.keys)),
+        name(image_size_px=17),
         name(mirrored=True),
     ]
     assert len(set(names)) == len(names)
     assert name(replace(base, network=Counting())) == names[0]
-    assert name(folder=moved) == names[0]  # the content counts, not the place
+    elsewhere = read_clips(str(moved), "train")
+    assert name(clips=elsewhere) == names[0]  # the content counts, not the place
 
 
-@pytest.mark.parametrize("view", [View(flip=True), View(frame="random")])
-def test_a_view_with_chance_is_refused(tmp_path: Path, shards: Path, view: View) -> None:
-    with pytest.raises(ValueError, match="without chance"):
-        cached_features(tmp_path, shards, "train", Encoder(network=Counting()), view=view)
-
-
-def test_unknown_split_and_features_that_are_not_finite(tmp_path: Path, shards: Path) -> None:
-    with pytest.raises(ShardError, match="no clips in split 'nowhere'"):
-        cached_features(tmp_path, shards, "nowhere", Encoder(network=Counting()), view=VIEW)
+def test_what_cannot_be_used_is_refused(tmp_path: Path, shards: Path) -> None:
     broken = Counting()
     nn.init.constant_(broken.scale, float("nan"))
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(WeightsError, match="features of train are not finite"):
         compute(tmp_path, shards, broken)
+    damaged = shutil.copytree(shards, tmp_path / "damaged")
+    for tar in damaged.glob("shards/*.tar"):
+        tar.write_bytes(b"?" * tar.stat().st_size)
+    with pytest.raises(ShardError, match=r"cannot decode clip\d+: .*avdata verify"):
+        compute(tmp_path, damaged)
+    assert not list(tmp_path.glob("*.npy"))
 
 
-def test_progress_ends_at_all_pictures(tmp_path: Path, shards: Path) -> None:
-    told: list[tuple[int, int]] = []
-    cached_features(
-        tmp_path,
-        shards,
-        "train",
-        Encoder(network=Counting()),
-        view=VIEW,
-        batch_size=8,
-        progress=lambda done, total: told.append((done, total)),
-    )
-    assert told == [(8, 22), (16, 22), (22, 22)]
+def test_a_console_shows_how_far_it_is(tmp_path: Path, shards: Path) -> None:
+    said = StringIO()
+    compute(tmp_path, shards, console=Console(file=said))
+    assert said.getvalue().splitlines() == ["features of train 22/22  0:00 left"]
 
 
 @pytest.mark.slow
@@ -217,7 +226,7 @@ def test_image_encoder_is_taken_out_of_swav(tmp_path: Path) -> None:
     encoder = load_image_encoder(tmp_path)
     alone = swav.get_submodule("encoder").eval()
     with torch.no_grad():
-        torch.testing.assert_close(encoder.features(pictures)[:, 0], alone(pictures))
+        torch.testing.assert_close(encoder.features(pictures), alone(pictures))
     assert encoder.identity == {"model": "image_encoder", "arch": "tiny", "width": 4}
     plain = tmp_path / "plain.safetensors"
     card = ModelCard(name="image_encoder", settings={"arch": "tiny", "width": 4})
@@ -235,8 +244,8 @@ def test_published_resnet50_in_torchs_format(tmp_path: Path) -> None:
     torch.save({"state_dict": published}, tmp_path / "swav.pth.tar")
     encoder = load_image_encoder(tmp_path / "swav.pth.tar", input_px=32)
     with torch.no_grad():
-        found = encoder.features(torch.randn(1, 3, 48, 48), mirrored=True)
-    assert found.shape == (1, 2, 2048)
+        found = encoder.features(torch.randn(1, 3, 48, 48))
+    assert found.shape == (1, 2048)
     alone = swav.get_submodule("encoder")
     assert all(
         torch.equal(value, encoder.network.state_dict()[name])

@@ -14,7 +14,6 @@ from avdata.config import ShardSettings
 from avdata.errors import SettingsError
 from avdata.sampling import epoch_order
 from avdata.views import View
-from stages.common.frame_features import image_features
 from stages.common.frozen_encoder import load_image_encoder
 from stages.common.pairs import HeldOutPairs, PairReader, PairSource, read_clips
 from stages.losses.info_nce import euclidean_info_nce
@@ -121,7 +120,7 @@ def held_out_loss(rank: int, world_size: int) -> dict[str, Tensor]:
     with torch.no_grad():
         for pair in pairs:
             assert pair.image is not None
-            z_V = image_features(pair.image, encoder, torch.device("cpu"))
+            z_V = encoder.encode(pair.image, torch.device("cpu"))
             losses.append(euclidean_info_nce(model(frontend(torch.from_numpy(pair.sound))), z_V))
     return {"loss": torch.stack(losses).mean(), "batches": torch.tensor(len(losses))}
 

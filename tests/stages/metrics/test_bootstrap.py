@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.metrics.bootstrap import bootstrap, bootstrap_mean, wilson
+from stages.metrics.bootstrap import bootstrap_linear, bootstrap_mean, wilson
 
 
 def test_wilson_is_scipys() -> None:
@@ -37,13 +37,18 @@ def test_the_mean_has_scipys_percentile_interval() -> None:
     assert ours.high == pytest.approx(theirs.high, abs=0.015)
 
 
-def test_any_statistic_and_the_mean_agree_with_clusters() -> None:
+def test_whole_clusters_are_drawn_with_their_members() -> None:
+    """By hand: draw names of clusters, put their members together, take the mean."""
     rng = np.random.default_rng(3)
     clusters = rng.integers(0, 12, 90)
     x = rng.normal(size=90) + clusters
-    fast = bootstrap_mean(x, clusters=clusters, resamples=400, seed=5)
-    slow = bootstrap(lambda i: float(x[i].mean()), 90, clusters=clusters, resamples=400, seed=5)
-    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high))
+    members = [x[clusters == c] for c in np.unique(clusters)]
+    slow = [
+        np.concatenate([members[c] for c in rng.integers(0, len(members), len(members))]).mean()
+        for _ in range(20_000)
+    ]
+    fast = bootstrap_mean(x, clusters=clusters, resamples=20_000)
+    assert (fast.low, fast.high) == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.05)
 
 
 def test_the_names_of_clusters_do_not_matter() -> None:
@@ -71,16 +76,24 @@ def test_it_covers_the_true_mean_about_as_often_as_it_says() -> None:
     assert 0.90 <= np.mean(held) <= 0.98
 
 
-def test_recentring_puts_the_value_inside_a_biased_interval() -> None:
-    x = np.random.default_rng(7).normal(size=50)
+def test_a_mean_is_linear_in_its_observations() -> None:
+    x, videos = np.random.default_rng(7).normal(size=60) + 3, np.arange(60) // 4
+    exact = bootstrap_mean(x, clusters=videos)
+    linear = bootstrap_linear(float(x.mean()), x - x.mean(), clusters=videos)
+    assert (linear.value, linear.low, linear.high) == pytest.approx(
+        (exact.value, exact.low, exact.high)
+    )
 
-    def distinct(i: np.ndarray) -> float:  # falls to about 63 % when rows repeat
-        return float(len(np.unique(x[i])))
 
-    plain = bootstrap(distinct, 50, resamples=200)
-    moved = bootstrap(distinct, 50, resamples=200, recentre=True)
-    assert plain.value == moved.value == 50 > plain.high
-    assert moved.low < 50 < moved.high
+def test_a_curved_statistic_has_scipys_interval() -> None:
+    """The variance, whose influence is (x − μ)² less its mean."""
+    x = np.random.default_rng(9).normal(size=2000)
+    squares = (x - x.mean()) ** 2
+    ours = bootstrap_linear(float(x.var()), squares - squares.mean(), resamples=10_000)
+    theirs = stats.bootstrap(
+        (x,), np.var, n_resamples=5000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
 
 
 def test_one_cluster_gives_a_value_without_an_interval() -> None:

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from stages.metrics.frechet import Moments, factor, fid, fid_interval, frechet_distance
+from stages.metrics.bootstrap import Interval
+from stages.metrics.frechet import (
+    Moments,
+    Reference,
+    factor,
+    fid,
+    fid_interval,
+    frechet_distance,
+)
 from tests.stages.metrics.peers import torch_fidelity_module
 
 
@@ -79,29 +87,80 @@ def test_moments_of_two_processes_merge() -> None:
 
 
 @pytest.mark.parametrize("n", [30, 200])  # below and above the dimension
-def test_the_interval(n: int) -> None:
+@pytest.mark.parametrize("n_real", [25, 2000])
+def test_the_interval(n: int, n_real: int) -> None:
     rng = np.random.default_rng(6)
-    reference = Moments.of(rng.normal(size=(2000, 40)))
+    real = rng.normal(size=(n_real, 40))
     x = rng.normal(size=(n, 40)) * 1.3 + 0.2
-    interval = fid_interval(x, reference, resamples=40)
-    own = Moments.of(x)
-    direct = frechet_distance(own.mean, own.covariance, reference.mean, reference.covariance)
-    assert interval.value == pytest.approx(direct, rel=1e-7)
+    interval = fid_interval(x, Reference.of(real))
+    assert interval.value == pytest.approx(fid(x, real), rel=1e-7)
     assert interval.low < interval.value < interval.high
-    assert interval == fid_interval(x, reference, resamples=40)
+    assert interval == fid_interval(x, Reference.of(real))
 
 
-def test_the_interval_has_the_width_of_fresh_samples() -> None:
-    """The spread of FID over independently drawn sets is what the bootstrap should tell."""
+@pytest.mark.parametrize("n", [15, 60])  # below and above the dimension
+def test_the_influence_is_the_derivative_by_the_weights(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By finite differences of the distance with one image weighted a little more than the rest."""
+    rng = np.random.default_rng(8)
+    real = rng.normal(size=(300, 20)) * np.linspace(0.2, 1, 20)
+    x = rng.normal(size=(n, 20)) * 0.8 + 0.1
+    found = {}
+
+    def keep(value: float, influence: np.ndarray, **_: object) -> Interval:
+        found["influence"] = influence
+        return Interval(value, value, value)
+
+    monkeypatch.setattr("stages.metrics.frechet.bootstrap_linear", keep)
+    fid_interval(x, Reference.of(real))
+
+    def distance(w: np.ndarray) -> float:  # w sums to n; N / (N − 1) stays as it is
+        mean = w @ x / n
+        covariance = (x - mean).T * w @ (x - mean) / (n - 1)
+        return frechet_distance(mean, covariance, real.mean(0), np.cov(real, rowvar=False))
+
+    step = 1e-4
+    for i in range(0, n, 7):
+        more, less = (np.full(n, 1 - sign * step) for sign in (1, -1))
+        more[i], less[i] = 1 + step * (n - 1), 1 - step * (n - 1)
+        slope = (distance(more) - distance(less)) / (2 * step)
+        assert found["influence"][i] == pytest.approx(slope, rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(300, 5), (24, 48), (96, 48)])
+def test_the_interval_has_the_width_of_fresh_samples(n: int, dim: int) -> None:
+    """The spread of FID over independently drawn sets is what an interval should tell.
+
+    Also below and near the dimension, where full resampling is too wide by 1.7 and 1.2 times.
+    """
     rng = np.random.default_rng(7)
-    reference = Moments.of(rng.normal(size=(4000, 5)))
-    fresh = [
-        frechet_distance(m.mean, m.covariance, reference.mean, reference.covariance)
-        for m in (Moments.of(rng.normal(size=(300, 5)) + 0.5) for _ in range(300))
+    scale = np.arange(1, dim + 1) ** -0.7
+    reference = Reference.of(rng.normal(size=(4000, dim)) * scale)
+    drawn = [
+        fid_interval(rng.normal(size=(n, dim)) * scale + 0.5 * scale, reference, seed=i)
+        for i in range(200)
     ]
-    interval = fid_interval(rng.normal(size=(300, 5)) + 0.5, reference, resamples=300)
-    expected = np.subtract(*np.quantile(fresh, [0.975, 0.025]))
-    assert interval.high - interval.low == pytest.approx(expected, rel=0.25)
+    expected = np.subtract(*np.quantile([i.value for i in drawn], [0.975, 0.025]))
+    assert np.mean([i.high - i.low for i in drawn]) == pytest.approx(expected, rel=0.25)
+
+
+def test_clips_of_one_video_widen_the_interval() -> None:
+    rng = np.random.default_rng(9)
+    reference = Reference.of(rng.normal(size=(500, 6)))
+    x = np.repeat(rng.normal(size=(100, 6)) + 0.5, 4, axis=0)
+    alone = fid_interval(x, reference)
+    videos = fid_interval(x, reference, clusters=np.arange(400) // 4)
+    ratio = (videos.high - videos.low) / (alone.high - alone.low)
+    assert ratio == pytest.approx(2, rel=0.1)  # √4
+
+
+def test_a_set_is_at_distance_zero_from_itself_and_never_below() -> None:
+    x = np.random.default_rng(10).normal(size=(50, 8))
+    interval = fid_interval(x, Reference.of(x))
+    assert interval.value == pytest.approx(0, abs=1e-9)
+    near = fid_interval(x + 1e-4, Reference.of(x))
+    assert 0 <= near.low <= near.value
 
 
 def test_bad_input() -> None:
@@ -116,4 +175,10 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="means and covariances"):
         frechet_distance([0.0], [[1.0]], [0.0, 0.0], np.eye(2))
     with pytest.raises(ValueError, match="above 1"):
-        fid_interval(np.ones((1, 3)), Moments.of(np.eye(3)))
+        fid_interval(np.ones((1, 3)), Reference.of(np.eye(3)))
+    with pytest.raises(ValueError, match=r"\[N, 3\]"):
+        fid_interval(np.ones((4, 2)), Reference.of(np.eye(3)))
+    with pytest.raises(ValueError, match="NaN"):
+        fid_interval(np.full((4, 3), math.nan), Reference.of(np.eye(3)))
+    with pytest.raises(ValueError, match="at least 2"):
+        Reference.of(np.ones((1, 3)))

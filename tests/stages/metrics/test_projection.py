@@ -46,6 +46,34 @@ def test_tsne_keeps_neighbours_together() -> None:
     np.testing.assert_array_equal(project(x, perplexity=10).points, projection.points)
 
 
+@pytest.mark.parametrize("shape", [(30, 200), (200, 30)])
+def test_principal_components_are_those_of_the_singular_value_decomposition(
+    shape: tuple[int, int],
+) -> None:
+    x = np.random.default_rng(6).normal(size=shape) * np.linspace(1, 5, shape[1])
+    u, s, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    expected = u[:, :5] * s[:5]
+    np.testing.assert_allclose(np.abs(principal_components(x, 5)), np.abs(expected), atol=1e-8)
+
+
+@pytest.mark.slow
+def test_umap_keeps_neighbours_together() -> None:
+    pytest.importorskip("umap")
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(3), 30)
+    x = rng.normal(size=(90, 20)) + 8 * rng.normal(size=(3, 20))[labels]
+    projection = project(x, "umap")
+    distance = np.linalg.norm(projection.points[:, None] - projection.points[None], axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    assert (labels[distance.argmin(axis=1)] == labels).all()
+    assert projection.method == "UMAP, 15 neighbours"
+    np.testing.assert_array_equal(project(x, "umap").points, projection.points)
+    few = project(x[:8], "umap")
+    assert few.method == "UMAP, 7 neighbours"
+    assert np.isfinite(few.points).all()
+    assert "too few points for UMAP" in project(x[:4], "umap").method
+
+
 def test_few_points_lower_the_perplexity_or_the_ambition() -> None:
     pytest.importorskip("sklearn.manifold")
     x = np.random.default_rng(3).normal(size=(10, 4))
@@ -77,7 +105,7 @@ def test_the_plot_shows_every_point_inside_its_frame_and_escapes_names() -> None
     assert group is not None
     marks = list(group)
     assert len(marks) == 12
-    assert all(0 < float(m.get(a, "")) < 520 for m in marks for a in ("x", "y"))
+    assert all(0 < float(m.get(a, "")) < 560 for m in marks for a in ("x", "y"))
     assert [m.get("href") for m in marks] == ["#circle"] * 6 + ["#diamond"] * 6
     assert len({m.get("fill") for m in marks}) == 3
     texts = [t.text for t in root.iter(f"{SVG}text")]

@@ -52,6 +52,17 @@ def test_the_score_has_an_interval() -> None:
     assert interval.low < interval.value < interval.high
 
 
+@pytest.mark.parametrize("n", [40, 400])
+def test_the_interval_has_the_width_of_fresh_samples(n: int) -> None:
+    rng = np.random.default_rng(5)
+    drawn = [
+        inception_score_interval(rng.normal(size=(n, 10)) * 2 + np.arange(10) / 5, seed=i)
+        for i in range(200)
+    ]
+    expected = np.subtract(*np.quantile([i.value for i in drawn], [0.975, 0.025]))
+    assert np.mean([i.high - i.low for i in drawn]) == pytest.approx(expected, rel=0.2)
+
+
 def test_bad_logits() -> None:
     with pytest.raises(ValueError, match="splits"):
         inception_score(np.zeros((5, 3)), 10)

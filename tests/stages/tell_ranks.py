@@ -1,0 +1,59 @@
+"""A trainer as a program whose ranks also write their own weights beside the pipeline file.
+
+python -m tests.stages.tell_ranks train_x pipeline.yaml, under torchrun.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.common.launch import launch
+from stages.common.run import Run
+
+ROOT = Path(__file__).parents[2]
+
+
+def weights_of_two_ranks(name: str, pipeline: Path, *overrides: str) -> list[dict[str, Tensor]]:
+    """Train on two processes; return the parameters with which each of them ended."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    changes = [word for o in overrides for word in ("--set", f"stages.{name}.{o}")]
+    done = subprocess.run(
+        [sys.executable, "-m", *torchrun, "-m", __name__, name, str(pipeline), *changes],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [torch.load(_file(pipeline, rank), weights_only=True) for rank in (0, 1)]
+
+
+def _file(pipeline: Path, rank: int) -> Path:
+    return pipeline.with_name(f"rank{rank}.pt")
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:]
+    trainer = import_module(f"stages.{name}")
+
+    def train_and_tell(run: Run[Any]) -> None:
+        trainer.train(run)
+        models = run._keeper.models.items()
+        content = {f"{n}.{k}": p for n, m in models for k, p in m.module.named_parameters()}
+        torch.save(content, _file(Path(arguments[0]), run.rank))
+
+    launch(name, trainer.Settings, train_and_tell, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -54,7 +54,7 @@ demo: $(VENV)/.data  ## make hiking videos, prepare them, learn from them, write
 	$(STAGE)train_image_encoder $(DEMO)
 	$(STAGE)train_icgan $(DEMO)
 	$(STAGE)train_sound2scene $(DEMO)
-	$(STAGE)generate sound runs/demo-data/*_05.mp4 --run runs/demo -n 6 -o runs/demo/stages/generate
+	$(STAGE)generate sound runs/demo-data/*_05.mp4 --run runs/demo -n 4 -o runs/demo/stages/generate
 	$(STAGE)evaluate $(DEMO)
 	$(STAGE)ablate $(DEMO)
 	@$(BIN)/avdata report runs/demo

@@ -223,6 +223,7 @@ def _summary(
         "crashed_parts": [crash.job.part for crash in crashes],
         "steps": [*_earlier_steps(store, plan.reached), *(total.to_tree() for total in totals)],
         "settings": to_tree(pipeline.steps),
+        "stages": list(pipeline.stages),
     }
 
 

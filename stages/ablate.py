@@ -5,8 +5,9 @@
 
 Each cell is a run of its own under <output>/stages/ablate/NAME: `stages.train_sound2scene`, then
 `stages.evaluate`, as their sections say but for what the cell changes; `full` changes nothing, and
-is the pipeline's own training. Shards, image encoder and generator are those of the pipeline. What
-is complete is not trained again.
+is the pipeline's own training. Shards, image encoder and generator are those of the pipeline. With
+several seeds, the tables show the pipeline's own, and R@1 over all of them. What is complete is not
+trained again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from avdata.strict import setting
 from stages.common.errors import TrainingError
 from stages.common.launch import launch_work, stage_folder
 from stages.evaluate import CLIPS
-from stages.evaluation.ablations import ahead, classes_table, grid_table
+from stages.evaluation.ablations import ahead, classes_table, grid_table, mean_hit
 from stages.evaluation.page import chapter
 from stages.evaluation.tables import markdown
 
@@ -57,6 +58,9 @@ class Settings:
         "Rows of Table 2; no_selection needs all_frames_shards.",
     )
     class_counts: tuple[int, ...] = setting((), "Numbers of classes of Fig. 16.")
+    seeds: int = setting(
+        1, "Trainings of each row of Table 2: with the pipeline's seed, and those that follow it."
+    )
     all_frames_shards: str | None = setting(
         None, "Shards of the same clips packed with frames: all, to train no_selection on."
     )
@@ -72,15 +76,18 @@ class Settings:
                 "no_selection takes the middle frame, which shards of picked frames do not hold: "
                 "give all_frames_shards, packed with steps.shard.frames=all, or leave the row out"
             )
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
         if any(count < 2 for count in self.class_counts):
             raise ValueError(f"class_counts must be 2 or more, got {list(self.class_counts)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One training: its name, where it is trained and scored, what it changes in both sections."""
+    """One training: where it is trained and scored, what it changes in both sections."""
 
     name: str
+    seed: int
     trained: Path
     scored: Path
     trainer: Mapping[str, Any]
@@ -91,7 +98,8 @@ def ablate(
     path: str, overrides: Sequence[str], pipeline: Pipeline, settings: Settings
 ) -> dict[str, Any]:
     """Train and score all cells; return the results of each. Raises TrainingError if one fails."""
-    results, hits = {}, {}
+    results: dict[str, Any] = {}
+    scored_clips: dict[str, list[dict[str, Any]]] = {}
     for cell in cells(pipeline, settings):
         share_caches(stage_folder(pipeline, TRAINER).parent, cell.scored / "stages")
         train = [*shlex.split(settings.launcher or sys.executable), "-m", f"stages.{TRAINER}"]
@@ -101,18 +109,28 @@ def ablate(
             (train, TRAINER, cell.trained, cell.trainer),
             (judge, JUDGE, cell.scored, {**cell.judge, **heard}),
         ):
-            changes = {"output": str(output)} | {f"stages.{name}.{k}": v for k, v in own.items()}
+            changes = {"output": str(output), "seed": cell.seed}
+            changes |= {f"stages.{name}.{k}": v for k, v in own.items()}
             ours = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
             words = [word for change in (*overrides, *ours) for word in ("--set", change)]
             _run([*command, path, *words], cell.name, shown=name == TRAINER)
         scored = cell.scored / "stages" / JUDGE
         results[cell.name] = json.loads((scored / "results.json").read_bytes())
         lines = (scored / CLIPS).read_text(encoding="utf-8").splitlines()
-        hits[cell.name] = [json.loads(line) for line in lines]
+        scored_clips[cell.name] = [json.loads(line) for line in lines]
+    seeds = range(pipeline.seed, pipeline.seed + settings.seeds)
     for row in settings.rows:
-        if row != "full" and "full" in hits:
-            results[row]["full_ahead"] = ahead(hits["full"], hits[row], pipeline.seed)
+        of_row = [scored_clips[seeded(row, seed, pipeline)] for seed in seeds]
+        results[row]["seeds"] = {"R@1": [mean_hit(clips) for clips in of_row]}
+        if row != "full" and "full" in settings.rows:
+            full = [scored_clips[seeded("full", seed, pipeline)] for seed in seeds]
+            results[row]["full_ahead"] = ahead(full, of_row, pipeline.seed)
     return results
+
+
+def seeded(row: str, seed: int, pipeline: Pipeline) -> str:
+    """Return the name of the cell of a row that is trained with a seed."""
+    return row if seed == pipeline.seed else f"{row}_seed_{seed}"
 
 
 def share_caches(base: Path, own: Path) -> None:
@@ -155,17 +173,20 @@ def cells(pipeline: Pipeline, settings: Settings) -> list[Cell]:
     folder = stage_folder(pipeline, NAME)
     made = []
     for row in settings.rows:
-        if row == "full":
-            made.append(Cell(row, Path(pipeline.output), folder / row, {}, judge))
-            continue
         own = trainer | CHANGES[row]
         if row == "no_selection":
             own["train.shards"] = settings.all_frames_shards
-        made.append(Cell(row, folder / row, folder / row, own, judge))
+        for seed in range(pipeline.seed, pipeline.seed + settings.seeds):
+            place = folder / seeded(row, seed, pipeline)
+            if (row, seed) == ("full", pipeline.seed):
+                made.append(Cell(row, seed, Path(pipeline.output), place, {}, judge))
+            else:
+                made.append(Cell(place.name, seed, place, place, own, judge))
     for count in settings.class_counts:
         own = trainer | {"data.max_classes": count}
-        name = f"{count}_classes"
-        made.append(Cell(name, folder / name, folder / name, own, judge | {"max_classes": count}))
+        place = folder / f"{count}_classes"
+        scored = judge | {"max_classes": count}
+        made.append(Cell(place.name, pipeline.seed, place, place, own, scored))
     return made
 
 

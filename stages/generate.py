@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Job:
 
     given: argparse.Namespace
     model: Sound2Scene
+    folder: Path  # for results
 
     def sounds(self, names: Sequence[str]) -> list[Sound]:
         from stages.generation.inputs import read_sound
@@ -50,7 +52,6 @@ class Job:
         from stages.generation.results import SHEET_NAME, write_results
 
         given = self.given
-        folder = given.output or Path("generated") / given.command
         options = {name: value for name, value in vars(given).items() if name != "output"}
         facts = {
             "command": given.command,
@@ -58,8 +59,9 @@ class Job:
             "options": options,
             "models": self.model.sources,
         }
-        write_results(folder, title, rows, facts, steps=steps)
-        print(f"{sum(len(row.images) for row in rows)} pictures; look at {folder / SHEET_NAME}")
+        write_results(self.folder, title, rows, facts, steps=steps)
+        count = sum(len(row.images) for row in rows)
+        print(f"{count} pictures; look at {self.folder / SHEET_NAME}")
 
 
 def sound(job: Job) -> None:
@@ -282,10 +284,22 @@ COMMANDS = {
 }
 
 
+def _output_folder(given: argparse.Namespace) -> Path:
+    """Return where results go; tried at once, as a search may take minutes before it writes."""
+    folder: Path = given.output or Path("generated") / given.command
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise SettingsError(f"cannot write a folder {folder}: {there} is in the way or read-only")
+    return folder
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; ends the process with 2 for what the user must solve."""
     given = parser().parse_args(arguments)
+    import torch
+
     try:
+        folder = _output_folder(given)
         from stages.generation.model import load_model
         from stages.generation.sound2scene import Sight
 
@@ -298,10 +312,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sight=sight,
             device=given.device,
         )
-        COMMANDS[given.command](Job(given, model))
+        COMMANDS[given.command](Job(given, model, folder))
     except AvdataError as error:
-        print(f"generate: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        _end(str(error), 2)
+    except torch.OutOfMemoryError as error:
+        advice = "give --device cpu, or a smaller --number"
+        _end(f"no GPU memory left ({str(error).splitlines()[0]}): {advice}", 2)
+    except KeyboardInterrupt:
+        _end("stopped", 130)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"generate: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

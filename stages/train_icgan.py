@@ -32,7 +32,7 @@ from stages.common.optim import adam
 from stages.common.pairs import read_clips
 from stages.common.rng import generator_for
 from stages.common.run import Run
-from stages.common.settings import TrainSettings
+from stages.common.settings import TrainSettings, bounded
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
 from stages.models.icgan import unit_norm
@@ -76,6 +76,11 @@ class Settings:
     d_steps: int = setting(1, "Updates of the discriminator for one of the generator.")
     sync_batch_norm: bool = setting(True, "Batch norm over all GPUs; on the CPU each rank's own.")
 
+    def __post_init__(self) -> None:
+        bounded(self, "encoder_view_px", "encoder_input_px", "resolution", "channels", above=0)
+        bounded(self, "z_dim", "embed_dim", "neighbours", "d_steps", above=0)
+        bounded(self, "g_lr", "d_lr", least=0)
+
 
 def train(run: Run[Settings]) -> None:
     """Train an instance-conditioned GAN."""
@@ -84,8 +89,9 @@ def train(run: Run[Settings]) -> None:
         raise SettingsError("spectral norm needs whole weights: use train.strategy auto or ddp")
     encoder, space = open_image_encoder(run)
     instances = open_data(run, encoder)
-    d_rows = run.rows(len(instances), "rows of the discriminator")
-    g_rows = run.rows(len(instances), "rows of the generator")
+    own = instances.features.digest
+    d_rows = run.rows(len(instances), "rows of the discriminator", of=own)
+    g_rows = run.rows(len(instances), "rows of the generator", of=own)
 
     common = {
         "resolution": settings.resolution,

@@ -33,7 +33,7 @@ from stages.common.launch import launch
 from stages.common.meters import gather
 from stages.common.optim import adamw, warmup_cosine
 from stages.common.run import Run
-from stages.common.settings import TrainSettings
+from stages.common.settings import TrainSettings, bounded
 from stages.losses.swav import Queue, swapped_prediction
 from stages.metrics.neighbour_vote import neighbour_votes
 from stages.models.image_encoder import SwAV
@@ -122,11 +122,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.large.count < 1 or self.large.count + self.small.count < 2:
             raise ValueError("large.count must be 1 or more, and 2 or more with small.count")
-        if self.temperature <= 0 or self.epsilon <= 0:
-            raise ValueError("temperature and epsilon must be above 0")
-        for name in ("queue", "queue_from_epoch", "freeze_prototypes_steps", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        bounded(self, "width", "hidden_dim", "embed_dim", "n_prototypes", "source_px", above=0)
+        bounded(self, "temperature", "epsilon", "sinkhorn_iterations", above=0)
+        bounded(self, "queue", "queue_from_epoch", "freeze_prototypes_steps", least=0)
+        bounded(self, "lr", "final_lr", "warmup_steps", "weight_decay", least=0)
 
 
 def train(run: Run[Settings]) -> None:
@@ -146,7 +145,8 @@ def train(run: Run[Settings]) -> None:
         load_published(network, "swav", settings.published)
     if run.world_size > 1 and run.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    model = run.model("model", network, card=ModelCard(name="swav", settings=architecture))
+    card = ModelCard(name="swav", settings=architecture)
+    model = run.model("model", network, card=card, ema=True)
     optimizer = run.optimizer("optimizer", make_optimizer(settings, network))
     queue = None
     if length := settings.queue // run.world_size:

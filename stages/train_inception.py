@@ -25,7 +25,7 @@ from stages.common.classes import Classes, read_classes
 from stages.common.launch import launch
 from stages.common.optim import adamw, warmup_cosine
 from stages.common.run import Run
-from stages.common.settings import TrainSettings
+from stages.common.settings import TrainSettings, bounded
 from stages.models.inception import IMAGE_PX, InceptionV3, load_trunk
 from stages.models.published import read_tensors
 
@@ -77,16 +77,14 @@ class Settings:
         for name in ("min_area", "dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if not self.min_area:
-            raise ValueError("min_area must be above 0")
+        bounded(self, "min_area", "min_clips", "source_px", above=0)
+        bounded(self, "lr", "warmup_steps", "weight_decay", least=0)
 
 
 def train(run: Run[Settings]) -> None:
     """Fine-tune Inception-v3 on the classes of the shards."""
     settings = run.settings
     classes = read_classes(run.shards, source=settings.classes, min_clips=settings.min_clips)
-    if run.is_main:
-        record(Store(str(run.folder)), classes)
     level = (LEVEL, LEVEL, LEVEL)
     plain = View(only="image", image_size_px=settings.source_px)
     area = (settings.min_area, 1.0)
@@ -100,7 +98,8 @@ def train(run: Run[Settings]) -> None:
     network = InceptionV3(n_classes=len(classes.names), dropout=settings.dropout)
     if settings.start == "fid":
         load_trunk(network, starting_weights(settings.weights))
-    model = run.model("inception", network, card=ModelCard(name="inception", settings=architecture))
+    card = ModelCard(name="inception", settings=architecture)
+    model = run.model("inception", network, card=card, ema=True)
     optimizer = run.optimizer(
         "optimizer", adamw(model, lr=settings.lr, weight_decay=settings.weight_decay)
     )
@@ -117,6 +116,9 @@ def train(run: Run[Settings]) -> None:
         run.log({**values, "grad_norm": norm, "lr": lr})
         if held_out is not None and run.evaluation_due:
             run.log_evaluation(run.evaluate(held_out, loss))
+
+    if run.is_main:
+        record(Store(str(run.folder)), classes)
 
 
 def starting_weights(path: str | None) -> dict[str, Tensor]:

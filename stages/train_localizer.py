@@ -35,7 +35,7 @@ from stages.common.classes import Classes, read_classes
 from stages.common.launch import launch
 from stages.common.optim import adamw, warmup_cosine
 from stages.common.run import Run
-from stages.common.settings import TrainSettings
+from stages.common.settings import TrainSettings, bounded
 from stages.models import build
 from stages.models.frontend import Frontend
 from stages.models.localizer import Localised, Localizer, export_onnx
@@ -80,23 +80,22 @@ class Settings:
     warmup: float = setting(0.05, "Share of all steps in which the learning rate rises.")
 
     def __post_init__(self) -> None:
-        for name in ("min_clips", "frames_per_clip", "image_px", "patch_s", "embed_dim", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)}")
-        if len(self.crop_area) != 2:
-            raise ValueError(f"crop_area must be two shares, got {self.crop_area}")
+        bounded(self, "min_clips", "frames_per_clip", "image_px", "patch_s", above=0)
+        bounded(self, "width", "embed_dim", "lr", above=0)
+        bounded(self, "min_tag_score", "gain_db", "weight_decay", least=0)
+        if len(self.crop_area) != 2 or not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            raise ValueError(
+                f"crop_area must be two shares that rise within (0, 1], got {self.crop_area}"
+            )
         for name in ("light", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.gain_db < 0:
-            raise ValueError(f"gain_db must not be negative, got {self.gain_db}")
 
 
 def train(run: Run[Settings]) -> None:
     """Teach two networks, one that sees and one that hears, to name sound events."""
     settings = run.settings
-    rate_hz = LOCALIZER.sample_rate_hz
-    spec = replace(LOCALIZER, name="localizer_patch", n_samples=round(settings.patch_s * rate_hz))
+    spec = patch_spec(settings.patch_s)
     classes = read_classes(
         run.shards,
         source=settings.classes,
@@ -104,9 +103,6 @@ def train(run: Run[Settings]) -> None:
         min_clips=settings.min_clips,
     )
     require_frames(run.shards, settings.frames_per_clip)
-    if run.is_main:
-        record(Store(str(run.folder)), classes)
-
     low, high = settings.crop_area
     plain = View(image_size_px=settings.image_px, frame="even", n_frames=settings.frames_per_clip)
     view = replace(plain, frame="random", crop_area=(low, high), flip=True)
@@ -154,7 +150,17 @@ def train(run: Run[Settings]) -> None:
     if run.is_main:
         best, _ = load_model(run.folder)
         assert isinstance(best, Localizer)
+        record(Store(str(run.folder)), classes)
         export_onnx(best, spec, run.folder / ONNX_NAME, image_px=settings.image_px)
+
+
+def patch_spec(patch_s: float) -> AudioSpec:
+    """Return the localizer's front-end for this length; raises SettingsError below one window."""
+    n_samples = round(patch_s * LOCALIZER.sample_rate_hz)
+    try:
+        return replace(LOCALIZER, name="localizer_patch", n_samples=n_samples)
+    except ValueError as error:
+        raise SettingsError(f"stages.train_localizer: patch_s: {error}") from None
 
 
 def classification(found: Localised, targets: Tensor, sharpness: float) -> dict[str, Tensor]:

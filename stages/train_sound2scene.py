@@ -33,7 +33,7 @@ from stages.common.launch import launch, stage_folder
 from stages.common.optim import adam
 from stages.common.pair_data import PairBatch, PairData, PairSettings
 from stages.common.run import Run
-from stages.common.settings import TrainSettings
+from stages.common.settings import TrainSettings, bounded
 from stages.losses.info_nce import cosine_info_nce, euclidean_info_nce, gathered
 from stages.losses.latent import l2
 from stages.models import build
@@ -82,11 +82,8 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if not self.lr > 0 or self.weight_decay < 0 or not self.duration_s > 0:
-            raise ValueError(
-                "lr and duration_s must be greater than 0, weight_decay 0 or more, got "
-                f"{self.lr}, {self.duration_s} and {self.weight_decay}"
-            )
+        bounded(self, "lr", "duration_s", "width", above=0)
+        bounded(self, "weight_decay", least=0)
         if self.loss != "l2" and self.train.accumulate > 1:
             raise ValueError(
                 f"loss {self.loss} contrasts the whole batch, so train.accumulate must be 1, got "
@@ -115,7 +112,7 @@ def train(run: Run[Settings]) -> None:
     # Channels last: what tensor cores want, and a third faster on CPUs too.
     convert_conv2d_weight_memory_format(audio_encoder, torch.channels_last)
     card = ModelCard(name="audio_encoder", settings=architecture, audio=spec, features=space)
-    model = run.model("audio_encoder", audio_encoder, card=card)
+    model = run.model("audio_encoder", audio_encoder, card=card, ema=True)
     optimizer = run.optimizer(
         "optimizer", adam(model, lr=settings.lr, weight_decay=settings.weight_decay)
     )

@@ -29,6 +29,7 @@ import typer
 
 from avdata.errors import AvdataError, SettingsError
 from avdata.seeding import rng_for
+from avdata.store import Store
 from stages.metrics.study import Answer, precision_score, recall_scores
 
 Protocol = Literal["recall", "precision", "both"]
@@ -224,7 +225,9 @@ def read_answers(path: Path) -> tuple[str, list[tuple[str, str, list[str]]]]:
             return names.pop(), found
         tree = json.loads(text)
         person = str(tree["participant"])
-        found = [(person, str(a["question"]), list(a["chosen"])) for a in tree["answers"]]
+        found = [
+            (person, str(a["question"]), [str(c) for c in a["chosen"]]) for a in tree["answers"]
+        ]
         return str(tree["study"]), found
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{path.name} holds no answers: {error!r}") from None
@@ -297,9 +300,9 @@ def build(
     """Write the page to hand out (study.html) and the key to keep (key.json)."""
     drawn = make_questions(read_items(items), protocol, questions, ours, rival, seed)
     key = study_key(drawn, ours, rival, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.html").write_text(render(drawn, key["study"], title), encoding="utf-8")
-    (folder / "key.json").write_text(json.dumps(key, indent=1), encoding="utf-8")
+    store = Store(str(folder))
+    store.write_bytes("key.json", json.dumps(key, indent=1).encode())
+    store.write_bytes("study.html", render(drawn, key["study"], title).encode())
     typer.echo(f"{folder / 'study.html'}: {len(drawn)} questions; keep key.json to yourself")
 
 
@@ -313,7 +316,8 @@ def score(
         tree = json.loads(key.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"cannot read the key {key}: {error}") from None
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+    parts = {"format", "study", "ours", "rival", "questions"}
+    if not isinstance(tree, dict) or not parts <= tree.keys() or tree["format"] != FORMAT:
         raise SettingsError(f"{key} is no key of a user study; give the key.json beside study.html")
     typer.echo(json.dumps(score_files(tree, answers), indent=1))
 

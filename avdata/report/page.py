@@ -16,10 +16,11 @@ from avdata.report.facts import EXAMPLES, GOOD, collect
 from avdata.report.gallery import http_link, make_cards
 from avdata.report.sample import clips_at
 from avdata.report.steps import TABLES
-from avdata.report.training import chapters_of, trainings_of
+from avdata.report.training import chapters_of, stages_of, trainings_of
 from avdata.store import Store
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
 
 REPORT = "report.html"
@@ -53,15 +54,7 @@ def write_report(
 
 def render(store: Store, gallery: int, budget_bytes: int) -> str:
     """Return the page."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("avdata", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates_of("avdata")
     environment.filters.update(
         number=charts.number,
         whole=charts.whole,
@@ -78,6 +71,19 @@ def render(store: Store, gallery: int, budget_bytes: int) -> str:
         style=(templates / "report.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=script_hash,
+    )
+
+
+def templates_of(package: str) -> Environment:
+    """Return the templates of a package, strict and escaping."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
 
 
@@ -103,6 +109,7 @@ def context(store: Store, gallery: int, budget_bytes: int) -> dict[str, Any]:
     clips = clips_at(store, facts.final, wanted) if wanted else {}
     with_media = [clips[p] for p in (*accepted, *rejected) if clips[p].media]
     shown = list(make_cards(store, with_media, names, budget_bytes))
+    stages = stages_of(store, facts.summary.get("stages", ()))
     explained = chapters.reasons(facts, examples, clips)
     values = {
         "summary": facts.summary,
@@ -123,8 +130,8 @@ def context(store: Store, gallery: int, budget_bytes: int) -> dict[str, Any]:
         "packed": chapters.packed(facts),
         "shard_rows": facts.shards[:SHARD_ROWS],
         "provenance": chapters.provenance(facts),
-        "trainings": trainings_of(store),
-        "results": chapters_of(store),
+        "trainings": trainings_of(store, stages),
+        "results": chapters_of(store, stages),
         "settings": chapters.setting_lines(facts.summary.get("settings", {})),
     }
     return values | {"contents": contents(values)}

@@ -59,10 +59,16 @@ class Training:
     sample: str | None  # the last sheet of pictures, as data URI
 
 
-def chapters_of(store: Store) -> list[Chapter]:
-    """Return the chapters that stages wrote, by name; raises StoreError for one without title."""
+def stages_of(store: Store, order: Sequence[str]) -> list[str]:
+    """Return the names of the stages that left something, as the pipeline orders them."""
+    found = store.list(FOLDER)
+    return [*(name for name in order if name in found), *(n for n in found if n not in order)]
+
+
+def chapters_of(store: Store, stages: Sequence[str]) -> list[Chapter]:
+    """Return the chapters that stages wrote; raises StoreError for one without a title."""
     found = []
-    for name in store.list(FOLDER):
+    for name in stages:
         path = f"{FOLDER}/{name}/{SECTION}"
         if not store.exists(path):
             continue
@@ -74,11 +80,11 @@ def chapters_of(store: Store) -> list[Chapter]:
     return found
 
 
-def trainings_of(store: Store) -> list[Training]:
-    """Return the trainings that have logged a loss, by name."""
+def trainings_of(store: Store, stages: Sequence[str]) -> list[Training]:
+    """Return the trainings that have logged a loss."""
     return [
         training
-        for name in store.list(FOLDER)
+        for name in stages
         if store.exists(f"{FOLDER}/{name}/{METRICS}")
         and (training := _training(store, name)) is not None
     ]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avdata.strict import setting
+from stages.common.settings import bounded
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 ATTEMPTS = 10  # at a crop that fits into the picture
@@ -43,8 +44,7 @@ class Distortion:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.jitter <= 1.25:
             raise ValueError(f"jitter must lie in [0, 1.25], got {self.jitter}")
-        if self.blur_max_px <= 0:
-            raise ValueError(f"blur_max_px must be above 0, got {self.blur_max_px}")
+        bounded(self, "blur_max_px", above=0)
 
 
 def random_boxes(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -25,10 +24,11 @@ from torch import Tensor, nn
 
 import stages.models
 from avdata.audio_spec import AudioSpec
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, WeightsError
 from avdata.store import explained, temporary_name
 from avdata.strict import to_tree
 from stages.common.errors import CheckpointError
+from stages.models.published import read_plain
 
 if TYPE_CHECKING:
     from stages.common.feature_space import FeatureSpace
@@ -118,8 +118,13 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _metadata(file: Path, opened: Any) -> dict[str, Any]:
-    metadata: dict[str, Any] = json.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"))
-    if metadata.get("format") != FORMAT:
+    try:
+        found = json.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"))
+    except ValueError:
+        found = None
+    metadata: dict[str, Any] = found if isinstance(found, dict) else {}
+    whole = metadata.keys() >= {"model", "settings", "audio"}
+    if metadata.get("format") != FORMAT or not whole:
         raise CheckpointError(
             f"{file} does not describe itself as {FORMAT}; published checkpoints are read by the "
             "model they belong to"
@@ -154,7 +159,10 @@ def require_audio(metadata: Mapping[str, Any], spec: AudioSpec, where: str) -> N
     trained = AudioSpec.from_json(json.dumps(metadata["audio"])) if metadata["audio"] else None
     if trained != spec:
         seen = "none" if trained is None else trained.to_json()
-        raise SettingsError(f"{where} was trained with the front-end {seen}, not {spec.to_json()}")
+        raise SettingsError(
+            f"{where} was trained with the front-end {seen}, not {spec.to_json()}; give the "
+            "settings it was trained with, or another file"
+        )
 
 
 def write_checkpoint(
@@ -203,18 +211,17 @@ def read_state(path: Path) -> dict[str, Any]:
     """Return the state of a checkpoint; raises CheckpointError if it is damaged."""
     file = path / STATE_NAME
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        state: Any = read_plain(file)
+    except WeightsError as error:
         raise CheckpointError(
-            f"{file} is damaged ({reason}); remove {path} to go on from an earlier checkpoint, or "
-            "start anew with --fresh"
+            f"{error}; remove {path} to go on from an earlier checkpoint, or start anew with "
+            "--fresh"
         ) from None
     if not isinstance(state, dict) or state.get("version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{file} has another format than {FORMAT_VERSION}; start anew with --fresh"
         )
-    return state
+    return dict(state)
 
 
 def _sync(path: Path) -> None:

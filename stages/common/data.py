@@ -78,16 +78,20 @@ class Data:
         )
         return HeldOut(loader, lambda b: self._tensors(b, look))
 
-    def rows(self, n: int) -> Batches[NDArray[np.int64], Tensor]:
-        """Return endless micro-batches of row numbers below `n`."""
+    def rows(self, n: int, of: str = "") -> Batches[NDArray[np.int64], Tensor]:
+        """Return endless micro-batches of row numbers below `n`; of: name of what they are."""
         if n < self.train.batch_size:
-            raise SettingsError(f"{n} rows are fewer than one batch of {self.train.batch_size}")
+            raise SettingsError(
+                f"{n} rows are fewer than one batch of {self.train.batch_size}; lower "
+                "train.batch_size, or use more clips"
+            )
         source = RowSource(
             n,
             batch_size=self.micro_batch,
             seed=self.seed,
             rank=self.rank,
             world_size=self.world_size,
+            of=of,
         )
         return Batches(source, self._row_numbers, self.train.accumulate)
 

@@ -135,7 +135,7 @@ class _Pictures:
         """Yield the features [B, D] of these rows, batch by batch."""
         batches = pieces(part, self.batch_size)
         for images in ahead(batches, self._decode, self.workers):
-            seen = np.ascontiguousarray(images[:, :, ::-1]) if flip else images
+            seen = images[:, :, ::-1].copy() if flip else images
             yield self.encoder.encode(seen, self.device).cpu().numpy()
 
     def _decode(self, batch: range) -> NDArray[np.uint8]:

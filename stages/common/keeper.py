@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from avdata.errors import ShardError
 from avdata.store import Store
 from avdata.strict import to_tree
 from stages.common import checkpoint
@@ -119,7 +120,13 @@ class Keeper:
         for name, optimizer in self.optimizers.items():
             self._load_moments(optimizer, state["optimizers"][name])
         for name, thing in self.states.items():
-            thing.load_state_dict(state["states"][name])
+            try:
+                thing.load_state_dict(state["states"][name])
+            except ShardError as error:
+                raise CheckpointError(
+                    f"{path} was made with other clips ({error}); give it the same shards, start "
+                    "anew with --fresh, or give another output folder"
+                ) from None
         if rank < len(state["rng"]):
             set_rng_state(state["rng"][rank], self.generator)
         else:

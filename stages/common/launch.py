@@ -17,12 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from avdata.config import Pipeline, load_pipeline
 from avdata.errors import AvdataError, SettingsError
 from avdata.store import Store, is_remote
-from avdata.strict import build, to_tree
+from avdata.strict import build
 from avdata.terminal import new_console
 from stages.common.errors import TrainingError
 from stages.common.settings import TrainerSettings
@@ -125,7 +123,7 @@ def _train(
             store.clean()
             if given.fresh:
                 _forget(folder)
-            _record(folder, settings)
+            _record(folder)
         fabric = make_fabric(settings.train)
         run = Run(name, settings, pipeline, fabric, folder, new_console())
         try:
@@ -149,10 +147,8 @@ def _forget(folder: Path) -> None:
             path.unlink()
 
 
-def _record(folder: Path, settings: TrainerSettings) -> None:
-    """Write settings.yaml, and add this start to environment.jsonl."""
-    text = yaml.safe_dump(to_tree(settings), sort_keys=False)
-    Store(str(folder)).write_bytes("settings.yaml", text.encode())
+def _record(folder: Path) -> None:
+    """Add this start to environment.jsonl."""
     start = {
         "command": sys.argv,
         "versions": {"python": platform.python_version(), **_versions()},
@@ -188,14 +184,17 @@ def _commit() -> str | None:
     return f"{head}+" if changes.stdout.strip() else head
 
 
-def _memory_advice(name: str, settings: TrainerSettings, error: str) -> str:
+def _memory_advice(name: str, settings: Any, error: str) -> str:
     train = settings.train
-    advice = [
-        f"raise stages.{name}.train.accumulate above {train.accumulate} (learns the same)",
-        f"lower stages.{name}.train.batch_size below {train.batch_size}",
-    ]
+    advice = [f"lower stages.{name}.train.batch_size below {train.batch_size}"]
     if train.precision != "bf16":
-        advice.insert(1, f"set stages.{name}.train.precision=bf16")
+        advice.insert(0, f"set stages.{name}.train.precision=bf16")
+    try:
+        replace(settings, train=replace(train, accumulate=2 * train.accumulate))
+    except ValueError:
+        pass  # of losses that compare the whole batch
+    else:
+        advice.insert(0, f"raise stages.{name}.train.accumulate above {train.accumulate}")
     return f"no GPU memory left ({error.splitlines()[0]}): {'; or '.join(advice)}"
 
 

@@ -45,18 +45,5 @@ def warmup_cosine(
     """
     if step <= warmup:
         return peak * step / warmup
-    return final + (peak - final) * (1 + math.cos(math.pi * _share(step, total_steps, warmup))) / 2
-
-
-def warmup_linear(
-    step: int, total_steps: int, peak: float, *, warmup: int = 0, final: float = 0.0
-) -> float:
-    """Return the learning rate of update `step`: as `warmup_cosine`, but falling linearly."""
-    if step <= warmup:
-        return peak * step / warmup
-    return peak + (final - peak) * _share(step, total_steps, warmup)
-
-
-def _share(step: int, total_steps: int, warmup: int) -> float:
-    """Return how much of the time after the warm-up has passed before this update, in [0, 1]."""
-    return min(1.0, (step - 1 - warmup) / max(1, total_steps - warmup))
+    t = min(1.0, (step - 1 - warmup) / max(1, total_steps - warmup))
+    return final + (peak - final) * (1 + math.cos(math.pi * t)) / 2

@@ -30,6 +30,7 @@ from stages.common.pairs import (
     PairSource,
     read_clips,
 )
+from stages.common.settings import bounded
 
 if TYPE_CHECKING:
     from stages.common.run import Run
@@ -67,10 +68,7 @@ class PairSettings:
     flip: bool = setting(False, "Mirror every second picture (live).")
 
     def __post_init__(self) -> None:
-        for name in ("max_classes", "image_size_px", "input_px"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value}")
+        bounded(self, "max_classes", "image_size_px", "input_px", above=0)
         if self.val_batch_size < 2:
             raise ValueError("val_batch_size must be at least 2: InfoNCE of one pair is always 0")
         if self.held_out_share is not None and not 0 < self.held_out_share < 1:

@@ -24,6 +24,7 @@ from avdata.sampling import rank_batches
 from avdata.seeding import keyed_fraction, rng_for
 from avdata.shards import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
 from avdata.store import Store
+from avdata.strict import digest
 from avdata.views import View, view_audio, view_image
 from stages.common.rows import RowSource
 
@@ -217,8 +218,14 @@ class PairSource:
         workers: int = 2,
     ) -> None:
         self.read, self.workers, self.epoch = read, workers, 0
+        clips = read.clips
         self.order = RowSource(
-            len(read.clips), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
+            len(clips),
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            of=digest(clips.dataset, clips.keys),
         )
         self._position = self.order.state_dict()
 
@@ -244,7 +251,7 @@ class PairSource:
         return dict(self._position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a position; raises ValueError if it is over other clips."""
+        """Go on from a position; raises ShardError if it is over other clips."""
         self.order.load_state_dict(state)
         self._position, self.epoch = dict(state), state["epoch"]
 

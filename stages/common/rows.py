@@ -8,16 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from avdata.errors import ShardError
 from avdata.sampling import epoch_order, rank_batches
 
 
 class RowSource:
-    """Row numbers 0..n-1 in an order of their own per epoch, for arrays that are in memory."""
+    """Row numbers 0..n-1 in an order of their own per epoch, for arrays that are in memory.
+
+    of: name of what the rows are, such as a digest; a position is good for the same rows only.
+    """
 
     def __init__(
-        self, n: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        n: int,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        of: str = "",
     ) -> None:
-        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.n, self.batch_size, self.seed, self.of = n, batch_size, seed, of
         self.rank, self.world_size = rank, world_size
         self._epoch, self._taken, self._resumed = 0, 0, False
 
@@ -47,13 +58,16 @@ class RowSource:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position, the same on all ranks."""
-        return {"n": self.n, "seed": self.seed, "epoch": self._epoch, "taken": self._taken}
+        return {**self._identity(), "epoch": self._epoch, "taken": self._taken}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a position; raises ValueError if it is over other rows."""
-        for name, value in (("n", self.n), ("seed", self.seed)):
-            if state[name] != value:
-                raise ValueError(
-                    f"the position is of {name} {state[name]}, these rows have {value}"
+        """Go on from a position; raises ShardError if it is over other rows."""
+        for name, value in self._identity().items():
+            if state.get(name, value) != value:  # positions from before `of` lack it
+                raise ShardError(
+                    f"the position is of {name} {state[name]!r}, these rows have {value!r}"
                 )
         self._epoch, self._taken, self._resumed = state["epoch"], state["taken"], True
+
+    def _identity(self) -> dict[str, Any]:
+        return {"n": self.n, "seed": self.seed, "of": self.of}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
 
 import numpy as np
 import torch
+import yaml
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from avdata.config import Pipeline
 from avdata.loader import Batch
+from avdata.store import Store
+from avdata.strict import to_tree
 from stages.common.batches import Batches, HeldOut, TensorBatch
 from stages.common.checkpoint import PRODUCT_NAME, ModelCard, checkpoints
 from stages.common.data import Data, Look
@@ -105,9 +108,14 @@ class Run(Generic[S]):
         """
         return self._data.held_out(split, batch_size=batch_size, drop_last=drop_last, **look)
 
-    def rows(self, n: int, name: str = "rows") -> Batches[NDArray[np.int64], Tensor]:
-        """Return endless micro-batches of row numbers below `n`: int64 [B] on the device."""
-        return self.state(name, self._data.rows(n))
+    def rows(
+        self, n: int, name: str = "rows", *, of: str = ""
+    ) -> Batches[NDArray[np.int64], Tensor]:
+        """Return endless micro-batches of row numbers below `n`: int64 [B] on the device.
+
+        of: digest of what they are the rows of: a training goes on with the same alone.
+        """
+        return self.state(name, self._data.rows(n, of))
 
     def model(
         self, name: str, module: nn.Module, *, card: ModelCard | None = None, ema: bool = False
@@ -150,6 +158,9 @@ class Run(Generic[S]):
         self._evaluate_every = train.evaluate_every or len(batches)
         self._keeper.states["best"] = self._best
         self.step = self._keeper.resume()
+        if self.is_main:  # not before: a training that refuses these settings keeps its own
+            text = yaml.safe_dump(to_tree(self.settings), sort_keys=False)
+            Store(str(self.folder)).write_bytes("settings.yaml", text.encode())
         if self.step >= self.total_steps or self._best.exhausted:
             self._note(f"{self.name} was complete at step {self.step}")
             return self._finish()

@@ -5,6 +5,7 @@ A trainer that needs other defaults derives a class and declares those fields ag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -58,19 +59,28 @@ class TrainSettings:
     workers: int = setting(2, "Threads per process that read and decode.")
 
     def __post_init__(self) -> None:
-        for name in (
-            *("epochs", "steps", "batch_size", "accumulate", "clip_norm", "log_every"),
-            *("evaluate_every", "checkpoint_every", "patience"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value}")
+        bounded(self, "epochs", "steps", "batch_size", "accumulate", "clip_norm", above=0)
+        bounded(self, "log_every", "evaluate_every", "checkpoint_every", "patience", above=0)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.ema_start_step < 0 or self.workers < 0:
             raise ValueError("ema_start_step and workers must not be negative")
         if self.patience is not None and self.keep_best is None:
             raise ValueError("patience needs keep_best: the metric that has to get better")
+
+
+def bounded(
+    settings: Any, *names: str, above: float | None = None, least: float | None = None
+) -> None:
+    """Raise ValueError unless each of these values, None aside, is finite and within the bound."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        small = (above is not None and value <= above) or (least is not None and value < least)
+        if small or not math.isfinite(value):
+            bound = f"greater than {above:g}" if above is not None else f"{least:g} or more"
+            raise ValueError(f"{name} must be {bound}, got {value}")
 
 
 class TrainerSettings(Protocol):

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from avdata.report.gallery import jpeg_uri
+from avdata.report.page import templates_of
 from stages.evaluation.samples import Samples
 from stages.evaluation.systems import TITLES, System
 from stages.evaluation.tables import Table, gap_table, headline, paper_tables, systems_table
@@ -73,16 +74,7 @@ def _style() -> Markup:
 
 
 def _template(name: str) -> Template:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stages", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template(name)
+    return templates_of("stages").get_template(name)
 
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:

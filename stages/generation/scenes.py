@@ -133,7 +133,7 @@ def inversion_row(
         note=f"found again: {psnr_db:.1f} dB PSNR, loss {start:.4f} to {best:.4f}",
         panel=picture_panel(picture.image, _size(model)),
         images=np.concatenate([as_images(wanted), made]),
-        headings=("as the generator sees it", "found again"),
+        headings=("what is searched", "found again"),
         facts={
             "image": picture.name,
             "psnr_db": psnr_db,

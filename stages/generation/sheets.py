@@ -18,6 +18,7 @@ from avdata.report.sheet import draw_text
 
 MARGIN_PX, GAP_PX = 36, 8
 HEADER_PX, CAPTION_PX, ROW_GAP_PX, HEADING_PX = 92, 27, 22, 22
+LABEL_PX = 11  # letters over a spectrogram
 CELL_PX = 128  # smaller pictures are enlarged to this side
 WAVE_SHARE = 0.22  # of a panel's height
 PAPER, INK, MUTED = (250, 248, 245), (33, 29, 43), (106, 99, 118)
@@ -83,10 +84,26 @@ def sound_panel(
         picture.paste(overlay, (0, 0), overlay)
     panel.paste(picture, (0, wave_px))
     top = f"{spec.sample_rate_hz / 2000:g} kHz" if spec.mel == "none" else f"{spec.n_mels} mel"
-    draw_text(draw, 5, wave_px + 4, top, 11, PAPER)
+    _label(draw, 5, wave_px + 5, top, "lt")
     seconds = spec.n_samples / spec.sample_rate_hz
-    draw_text(draw, width - 5, height - 4, f"{seconds:.4g} s", 11, PAPER, "rd")
+    _label(draw, width - 5, height - 5, f"{seconds:.4g} s", "rb")
     return panel
+
+
+def _label(draw: ImageDraw.ImageDraw, x: float, y: float, text: str, anchor: str) -> None:
+    """Write over a spectrogram, on a dark ground, as what is under it may be as bright."""
+    font = ImageFont.load_default(LABEL_PX)
+    left, top, right, bottom = draw.textbbox((x, y), text, font=font, anchor=anchor)
+    draw.rectangle((left - 3, top - 3, right + 2, bottom + 2), fill=INK)
+    draw_text(draw, x, y, text, LABEL_PX, PAPER, anchor)
+
+
+def fitted_line(text: str, width_px: float, size_px: int) -> str:
+    """Return as much of `text` as fits on a line of this width, at this size of letters."""
+    font = ImageFont.load_default(size_px)
+    line = one_line(text)
+    cuts = (one_line(line, letters) for letters in range(len(line), 0, -1))
+    return next((cut for cut in cuts if font.getlength(cut) <= width_px), "")
 
 
 def spectrogram_picture(spectrogram: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
@@ -118,9 +135,8 @@ def share_panel(share: float, names: tuple[str, str], size: tuple[int, int]) -> 
     draw.rectangle((0, y - 5, width, y + 5), fill=LINE)
     draw.rectangle((0, y - 5, at, y + 5), fill=WAVE)
     draw.rectangle((at, y - 5, width, y + 5), fill=ACCENT)
-    half = max(4, width // 16)
-    draw_text(draw, 0, y - 12, one_line(f"{names[0]}  {1 - share:.0%}", half), 12, WAVE, "ld")
-    draw_text(draw, width, y + 12, one_line(f"{names[1]}  {share:.0%}", half), 12, ACCENT, "ra")
+    draw_text(draw, 0, y - 12, fitted_line(names[0], width, 12), 12, WAVE, "ld")
+    draw_text(draw, width, y + 12, fitted_line(names[1], width, 12), 12, ACCENT, "ra")
     return panel
 
 
@@ -138,9 +154,9 @@ def contact_sheet(title: str, note: str, rows: Sequence[Row]) -> Image.Image:
     heights = [_row_height(row, side) for row, side in zip(rows, sides, strict=True)]
     sheet = Image.new("RGB", (width, HEADER_PX + sum(heights) + MARGIN_PX - ROW_GAP_PX), PAPER)
     draw = ImageDraw.Draw(sheet)
-    letters = (width - 2 * MARGIN_PX) // 7
-    draw_text(draw, MARGIN_PX, 26, one_line(title, letters // 2), 26, INK)
-    draw_text(draw, MARGIN_PX, 61, one_line(note, letters), 13, MUTED)
+    line_px = width - 2 * MARGIN_PX
+    draw_text(draw, MARGIN_PX, 26, fitted_line(title, line_px, 26), 26, INK)
+    draw_text(draw, MARGIN_PX, 61, fitted_line(note, line_px, 13), 13, MUTED)
     top = HEADER_PX
     for row, side, height in zip(rows, sides, heights, strict=True):
         _draw_row(sheet, draw, row, side, top, MARGIN_PX + panel_px)
@@ -157,10 +173,11 @@ def _row_height(row: Row, side: int) -> int:
 def _draw_row(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, side: int, top: int, left: int
 ) -> None:
-    title = one_line(row.title, 48)
+    right = sheet.width - MARGIN_PX
+    title = fitted_line(row.title, right - MARGIN_PX, 16)
     draw_text(draw, MARGIN_PX, top, title, 16, INK)
     after = MARGIN_PX + draw.textlength(title, font=ImageFont.load_default(16)) + 12
-    draw_text(draw, after, top + 3, one_line(row.note, 90), 13, MUTED)
+    draw_text(draw, after, top + 3, fitted_line(row.note, right - after, 13), 13, MUTED)
     top += CAPTION_PX
     heading = HEADING_PX if row.headings else 0
     if row.panel is not None:
@@ -168,7 +185,8 @@ def _draw_row(
     for n, image in enumerate(row.images):
         x = left + n * (side + GAP_PX)
         if n < len(row.headings):
-            draw_text(draw, x + side / 2, top, one_line(row.headings[n], 20), 12, MUTED, "ma")
+            heading_text = fitted_line(row.headings[n], side, 12)
+            draw_text(draw, x + side / 2, top, heading_text, 12, MUTED, "ma")
         sheet.paste(_enlarged(image, side), (x, top + heading))
 
 
@@ -187,9 +205,9 @@ def film(rows: Sequence[Row]) -> list[Image.Image]:
         frame = Image.new("RGB", (len(row.images) * step + GAP_PX, side + 34), PAPER)
         for n, image in enumerate(row.images):
             frame.paste(_enlarged(image, side), (GAP_PX + n * step, GAP_PX))
-        letters = max(8, frame.width // 8)
         draw = ImageDraw.Draw(frame)
-        draw_text(draw, frame.width / 2, side + 21, one_line(row.title, letters), 14, INK, "mm")
+        title = fitted_line(row.title, frame.width - 2 * GAP_PX, 14)
+        draw_text(draw, frame.width / 2, side + 21, title, 14, INK, "mm")
         frames.append(frame)
     return frames + frames[-2:0:-1]
 

@@ -91,6 +91,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        if channels < 8:
+            raise ValueError(f"self-attention needs 8 channels or more, there are {channels}")
         self.theta = SpectralConv2d(channels, channels // 8, 1, bias=False)
         self.phi = SpectralConv2d(channels, channels // 8, 1, bias=False)
         self.g = SpectralConv2d(channels, channels // 2, 1, bias=False)

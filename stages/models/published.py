@@ -5,28 +5,18 @@ load_published(build("image_encoder"), "swav", "swav_800ep_pretrain.pth.tar")
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from avdata.errors import SettingsError, WeightsError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training code keeps them
-READ_ERRORS = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
 SHOWN = 8  # lines of a mismatch that are printed
 
 
@@ -119,20 +109,31 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
     What else training code keeps in it (optimiser, epoch) is left out. Nothing in it is executed.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"checkpoint {path} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except READ_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"cannot read the checkpoint {path}: {reason}") from None
+    content = read_plain(path)
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path} holds no table of tensors: is it a checkpoint of weights?")
     return dict(content)
+
+
+def read_plain(path: str | Path) -> object:
+    """Return what a file holds, .safetensors or torch's format: tensors and plain values, on the
+    CPU; nothing in it is executed. Raises WeightsError."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"checkpoint {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # of a damaged pickle any: KeyError, struct.error, AssertionError ...
+        first = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"cannot read the checkpoint {path}; is it damaged, or no file of weights? "
+            f"({type(error).__name__}: {first})"
+        ) from None
+    return content

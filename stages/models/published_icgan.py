@@ -9,11 +9,10 @@ replicas; weights trained in parallel carry the prefix `module.`.
 
 from __future__ import annotations
 
-import os
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -27,6 +26,7 @@ from stages.models.icgan import (
     Discriminator,
     Generator,
 )
+from stages.models.published import read_plain
 
 Network = Literal["generator", "discriminator"]
 State = Mapping[str, Tensor]
@@ -112,7 +112,7 @@ def to_published(state: State, network: Network) -> dict[str, Tensor]:
     return published
 
 
-def load_generator(path: str | os.PathLike[str]) -> Generator:
+def load_generator(path: str | Path) -> Generator:
     """Return the published generator in `path` (a state dict), its sizes read from the shapes.
 
     In evaluation mode. Raises WeightsError for an unreadable file or another network's.
@@ -134,7 +134,7 @@ def load_generator(path: str | os.PathLike[str]) -> Generator:
     return generator.eval()
 
 
-def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:
+def load_discriminator(path: str | Path) -> Discriminator:
     """Return the published discriminator in `path`, to go on training with it.
 
     Raises WeightsError for an unreadable file or another network's.
@@ -174,18 +174,15 @@ def _attention_blocks(state: State) -> list[int]:
     return sorted({int(name.split(".")[1]) for name in state if name.startswith("attentions.")})
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise WeightsError(f"cannot read weights from {path}: {error}") from None
+def _read(path: str | Path) -> dict[str, Tensor]:
+    state = read_plain(path)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds no plain state dict; give the file of one network")
     return state
 
 
 @contextmanager
-def _explained(path: str | os.PathLike[str], network: Network) -> Iterator[None]:
+def _explained(path: str | Path, network: Network) -> Iterator[None]:
     try:
         yield
     except (KeyError, StopIteration, ValueError, RuntimeError) as error:

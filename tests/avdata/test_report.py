@@ -27,7 +27,7 @@ from avdata.errors import Reason, StoreError
 from avdata.report import pictures, write_report
 from avdata.report.advice import ADVICE
 from avdata.report.tally import Tally, nice_edges
-from avdata.report.training import thin, trainings_of
+from avdata.report.training import stages_of, thin, trainings_of
 from avdata.store import Store
 from avdata.tables import to_arrow, write_clips
 from tests.report_factory import LABELS, FakeRun, make_run, manifest, synthetic_media
@@ -219,7 +219,9 @@ def test_losses_of_trainings_are_drawn(run: FakeRun, tmp_path: Path) -> None:
     (stages / "train_b").mkdir()
     (stages / "train_b/metrics.jsonl").write_text("", encoding="utf-8")  # has not begun
 
-    (training,) = trainings_of(Store(str(tmp_path / "run")))
+    store = Store(str(tmp_path / "run"))
+    assert stages_of(store, ["train_b", "elsewhere"]) == ["train_b", "train_a"]
+    (training,) = trainings_of(store, stages_of(store, []))
     assert (training.name, training.steps) == ("train_a", 400)
     loss, val = training.curves
     assert (loss.name, loss.last, val.name, val.last) == ("loss", "1", "val_loss", "2.5")

@@ -15,3 +15,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _still_one_thread() -> Iterator[None]:
+    """Lightning Fabric changes their number where a distributed strategy is asked for."""
+    yield
+    torch.set_num_threads(1)

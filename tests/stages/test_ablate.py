@@ -60,6 +60,8 @@ def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
     assert made["l2"].trained == made["l2"].scored == own / "stages" / "ablate" / "l2"
     assert made["full"].scored == own / "stages" / "ablate" / "full"
     assert made["10_classes"].judge["max_classes"] == 10
+    seeds = {name: cell.seed for name, cell in grid(tmp_path, rows=["l2", "full"], seeds=2).items()}
+    assert seeds == {"l2": 3, "l2_seed_4": 4, "full": 3, "full_seed_4": 4}
     assert made["no_selection"].judge["shards"] == base["train.shards"] == str(tmp_path / "run")
 
 
@@ -69,6 +71,7 @@ def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
         ({"rows": ["no_selection"]}, "packed with steps.shard.frames=all"),
         ({"rows": []}, "nothing to train"),
         ({"class_counts": [1]}, "2 or more"),
+        ({"seeds": 0}, "at least 1"),
         ({"rows": ["l3"]}, "one of"),
     ],
 )
@@ -126,13 +129,15 @@ def test_the_lead_of_full_is_paired_and_over_videos() -> None:
             for n, hit in enumerate(hits)
         ]
 
-    one = ahead(clips([1, 1, 1, 0]), clips([0, 0, 1, 0]), seed=0)
+    one = ahead([clips([1, 1, 1, 0])], [clips([0, 0, 1, 0])], seed=0)
     # Video 0 gains 1, video 1 nothing: a resample of the two gives 0, 0.5 or 1.
     assert (one["value"], one["low"], one["high"]) == (0.5, 0.0, 1.0)
-    same = ahead(clips([1, 1, 0, 0]), clips([1, 1, 0, 0]), seed=0)
+    two_seeds = ahead([clips([1, 1]), clips([0, 0])], [clips([0, 0]), clips([0, 0])], seed=0)
+    assert two_seeds["value"] == 0.5
+    same = ahead([clips([1, 1, 0, 0])], [clips([1, 1, 0, 0])], seed=0)
     assert (same["low"], same["high"]) == (0.0, 0.0)  # unpaired it would be -1 to 1
     with pytest.raises(ValueError, match="different clips"):
-        ahead(clips([1, 0]), [{**clip, "key": "x"} for clip in clips([1, 0])], seed=0)
+        ahead([clips([1, 0])], [[{**clip, "key": "x"} for clip in clips([1, 0])]], seed=0)
 
 
 def test_classes_stand_beside_their_numbers() -> None:

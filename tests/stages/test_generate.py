@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -221,3 +222,37 @@ def test_mistakes(
     assert end.value.code == 2
     assert message in capsys.readouterr().err
     assert not (place.folder / "out").exists()
+
+
+def test_results_need_a_folder_of_their_own(
+    place: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        place.call("sound", place.rain, output="rain.wav")
+    assert end.value.code == 2
+    assert "rain.wav is in the way" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, "give --device cpu"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_what_ends_it_early_is_said(
+    place: Workplace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def end(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(Sound2Scene, "draw", end)
+    with pytest.raises(SystemExit) as ended:
+        place.call("sound", place.rain)
+    assert ended.value.code == code
+    assert message in capsys.readouterr().err

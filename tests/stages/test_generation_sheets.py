@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from avdata.spectrograms import spectrogram
 from stages.generation import sheets
@@ -68,6 +68,28 @@ def test_a_panel_shows_low_pitches_low_and_volume_to_scale() -> None:
         drawn[level] = np.median(wave) / (wave_px - 3)
     assert drawn[0.05] < 0.15
     assert drawn[0.9] == pytest.approx(0.9, abs=0.1)
+
+
+def test_labels_over_a_bright_spectrogram_have_a_dark_ground() -> None:
+    ramp = np.linspace(0, 1, 257, dtype=np.float32)[:, None].repeat(48, 1)  # bright where 8 kHz is
+    panel = np.asarray(sound_panel(tone(500), ramp, SPEC, (200, 120)))
+    wave_px = round(sheets.WAVE_SHARE * 120)
+    label = panel[wave_px + 3 : wave_px + 14, 3:30]
+    assert (label == sheets.INK).all(axis=2).mean() > 0.3
+    assert (label == sheets.PAPER).all(axis=2).any()
+
+
+def test_lines_are_cut_where_the_room_ends_and_not_before() -> None:
+    name = "ocean_01-00016000"
+    whole = sheets.fitted_line(f"100% {name} · 0% {name}", 795, 16)
+    assert whole == f"100% {name} · 0% {name}"
+    font = ImageFont.load_default(16)
+    for width_px in (200, 60, 20):
+        cut = sheets.fitted_line(whole, width_px, 16)
+        assert cut.endswith("…")
+        assert whole.startswith(cut[:-1])
+        assert width_px - 20 < font.getlength(cut) <= width_px
+    assert sheets.fitted_line(whole, 2, 16) == ""
 
 
 def test_silence_is_dark_and_heat_is_in_colour() -> None:

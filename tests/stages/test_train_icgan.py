@@ -267,7 +267,11 @@ def test_pictures_and_images_are_each_other_s_inverse() -> None:
         ("train.strategy=fsdp", "use train.strategy auto or ddp"),
         ("resolution=64", "pictures of 64 px are asked for"),
         ("image_encoder=null", "train_image_encoder"),
-        ("train.batch_size=64", "48 rows are fewer than one batch of 64"),
+        ("train.batch_size=64", "48 rows are fewer than one batch of 64; lower train.batch_size"),
+        ("channels=0", "channels must be greater than 0, got 0"),
+        ("encoder_input_px=-1", "encoder_input_px must be greater than 0, got -1"),
+        ("d_steps=0", "d_steps must be greater than 0, got 0"),
+        ("g_lr=.nan", "g_lr must be 0 or more, got nan"),
     ],
 )
 def test_unusable_settings_are_explained(

@@ -234,6 +234,10 @@ def test_it_starts_from_a_published_checkpoint(pipeline: Path, tmp_path: Path) -
         ("held_out=nowhere", "no clips in split 'nowhere'"),
         ("published=/nowhere/swav.pth", "does not exist"),
         ("colour=1", "unknown key 'colour'"),
+        ("lr=.nan", "lr must be 0 or more, got nan"),
+        ("n_prototypes=0", "n_prototypes must be greater than 0, got 0"),
+        ("distortion.blur_max_px=.inf", "blur_max_px must be greater than 0, got inf"),
+        ("sinkhorn_iterations=0", "sinkhorn_iterations must be greater than 0, got 0"),
     ],
 )
 def test_settings_that_cannot_be_met(

@@ -114,7 +114,8 @@ def test_it_starts_from_given_weights_with_a_head_of_its_own(
     ("override", "message"),
     [
         ("input_px=64", "needs input_px of 75 or more"),
-        ("min_area=0", "min_area must be above 0"),
+        ("min_area=0", "min_area must be greater than 0"),
+        ("lr=.nan", "lr must be 0 or more, got nan"),
         ("source_px=299", "the shards in"),
         ("min_clips=100", "a classifier needs two or more"),
         ("weights=/nowhere.pth", "does not exist"),

@@ -228,7 +228,11 @@ def test_variation_changes_light_by_frame_and_gain_by_clip(clips: Path) -> None:
         ({}, {"image_px": 64}, "pictures of 64 px are asked for, .* hold 32 x 32 px"),
         ({}, {"crop_area": [0.5]}, "crop_area must be two shares"),
         ({}, {"frames_per_clip": 0}, "frames_per_clip must be greater than 0, got 0"),
+        ({}, {"crop_area": [0.0, 2.0]}, r"crop_area must be two shares that rise within \(0, 1\]"),
         ({}, {"light": 1.0}, r"light must lie in \[0, 1\)"),
+        ({}, {"lr": -1.0}, "lr must be greater than 0, got -1"),
+        ({}, {"patch_s": 0.001}, "patch_s: .* shorter than a window"),
+        ({}, {"width": -1}, "width must be greater than 0, got -1"),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused(

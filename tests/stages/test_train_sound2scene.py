@@ -274,6 +274,8 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         (("data.val_batch_size=1",), ["at least 2", "always 0"]),
         (("train.accumulate=2",), ["l_total", "accumulate must be 1"]),
         (("data.flip=true",), ["image_features: live"]),
+        (("duration_s=.inf",), ["duration_s must be greater than 0, got inf"]),
+        (("weight_decay=.nan",), ["weight_decay must be 0 or more, got nan"]),
         (("duration_s=0.01",), ["duration_s", "shorter than a window"]),
         (("data.frames=mid",), ["hold picked frames", "steps.shard.frames=all"]),
         (("data.classes_file=/nowhere",), ["cannot read classes_file"]),

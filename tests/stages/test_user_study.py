@@ -20,7 +20,7 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from avdata.errors import SettingsError
+from avdata.errors import AvdataError, SettingsError
 from stages.metrics.bootstrap import wilson
 from stages.metrics.study import Answer, precision_score, recall_scores, share
 from stages.user_study import (
@@ -308,6 +308,7 @@ def test_bad_files_harm_no_others(items: list[Item], tmp_path: Path) -> None:
         "other.json": json.dumps({**json.loads(good.read_text()), "study": "elsewhere"}),
         "broken.json": "{",
         "list.json": "[]",
+        "nested.json": good.read_text().replace('["a"]', '[["a"]]').replace('["b"]', '[["b"]]'),
         "empty.csv": "",
         "unknown.json": good.read_text().replace("q01", "q99"),
         "option.json": good.read_text().replace('["a"]', '["z"]').replace('["b"]', '["z"]'),
@@ -322,8 +323,15 @@ def test_bad_files_harm_no_others(items: list[Item], tmp_path: Path) -> None:
         score_files(key, paths)
 
 
-def test_messages_of_the_commands(tmp_path: Path) -> None:
-    (tmp_path / "key.json").write_text("{}")
+@pytest.mark.parametrize("content", ["{}", '{"format": "avdata-user-study"}'])
+def test_a_key_that_is_none(content: str, tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text(content)
     done = CliRunner().invoke(app, ["score", str(tmp_path / "key.json"), "x.json"])
     assert isinstance(done.exception, SettingsError)
     assert "no key of a user study" in str(done.exception)
+
+
+def test_a_file_in_the_place_of_the_folder(items_file: Path) -> None:
+    done = CliRunner().invoke(app, ["build", str(items_file), str(items_file)])
+    assert isinstance(done.exception, AvdataError)
+    assert f"cannot make the folder {items_file}" in str(done.exception)

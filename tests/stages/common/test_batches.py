@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from avdata.errors import ShardError
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD, normalise
 from avdata.loader import Batch, Loader
 from avdata.views import View
@@ -107,5 +108,7 @@ def test_rows(stop: int) -> None:
 
 def test_rows_of_another_array_are_refused() -> None:
     state = RowSource(10, batch_size=2, seed=5).state_dict()
-    with pytest.raises(ValueError, match="of n 10, these rows have 12"):
+    with pytest.raises(ShardError, match="of n 10, these rows have 12"):
         RowSource(12, batch_size=2, seed=5).load_state_dict(state)
+    with pytest.raises(ShardError, match="of of '', these rows have 'other'"):
+        RowSource(10, batch_size=2, seed=5, of="other").load_state_dict(state)

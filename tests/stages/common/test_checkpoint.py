@@ -74,6 +74,10 @@ def test_no_weights(saved: Path, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(1)}, saved)
     with pytest.raises(CheckpointError, match="does not describe itself"):
         load_weights(saved)
+    for header in ("{broken", "[]", '{"format": "avdata-checkpoint", "version": 1}'):
+        save_file({"weight": torch.zeros(1)}, saved, {"avdata": header})
+        with pytest.raises(CheckpointError, match="does not describe itself"):
+            load_weights(saved)
     save_weights(saved, {}, {**ModelCard(name="x").metadata(), "version": 99})
     with pytest.raises(CheckpointError, match="format version 99"):
         load_weights(saved)

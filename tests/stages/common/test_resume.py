@@ -70,6 +70,8 @@ def test_other_settings_are_refused(pipeline: Path, capsys: pytest.CaptureFixtur
     message = capsys.readouterr().err
     assert "lr: 0.01 -> 0.5; train.batch_size: 4 -> 2" in message
     assert "--fresh" in message
+    kept = (folder_of(pipeline) / "settings.yaml").read_text()
+    assert "lr: 0.01\n" in kept  # what was trained, not what was refused
 
 
 @pytest.mark.parametrize("file", ["state.pt", "model.safetensors"])
@@ -83,7 +85,7 @@ def test_truncated_checkpoint_is_refused(
         run_here(pipeline, "train.steps=2")
     message = capsys.readouterr().err
     assert str(path) in message
-    assert "is damaged" in message
+    assert "damaged" in message
 
 
 def test_unfinished_checkpoint_is_never_seen(

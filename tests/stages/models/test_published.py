@@ -153,6 +153,11 @@ def test_unreadable_files_are_explained_and_never_executed(
         with pytest.raises(WeightsError, match=f"cannot read the checkpoint {name}"):
             read_tensors(name)
     assert not Path("harm").exists()
+    # What a damaged pickle raises has no end: KeyError here, elsewhere struct.error or IndexError.
+    for content in (b"hello", b"j", b"\x80\x02J\x00"):
+        Path("damaged.pth").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"cannot read the checkpoint damaged\.pth"):
+            read_tensors("damaged.pth")
     torch.save([1, 2], "list.pth")
     with pytest.raises(WeightsError, match="no table of tensors"):
         read_tensors("list.pth")

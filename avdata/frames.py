@@ -62,11 +62,13 @@ def decode_jpeg(data: bytes, min_side_px: int = 0) -> NDArray[np.uint8]:
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """Return any still image Pillow can read (PNG, WebP, JPEG...)."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:  # its own message names the buffer
+        raise ClipError(Reason.CORRUPT, "not a readable image: of no known format") from None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ClipError(Reason.CORRUPT, f"not a readable image: {error}") from None
 

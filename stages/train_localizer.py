@@ -170,17 +170,16 @@ def classification(found: Localised, targets: Tensor, sharpness: float) -> dict[
 
     M is the smooth maximum over frames that the model takes over places, s its `sharpness` in
     logits. found: logits of [B·T, n_classes]; targets: y [B, n_classes], whose rows sum to 1, or
-    to 0 for clips that are left out.
+    to 0 for clips without a class, which teach nothing and count as wrong.
     """
     n_clips, n_classes = targets.shape
-    known = targets.sum(dim=1) > 0
     values: dict[str, Tensor] = {}
     for name, logits in (("see", found.logits_v), ("hear", found.logits_a)):
         of_frames = logits.float().view(n_clips, -1, n_classes) / sharpness
         of_clips = sharpness * (of_frames.logsumexp(dim=1) - math.log(of_frames.shape[1]))
-        right = targets.gather(1, of_clips.argmax(dim=1, keepdim=True)).squeeze(1) > 0
+        right = targets.gather(1, of_clips.argmax(dim=1, keepdim=True)) > 0
         values[f"{name}_loss"] = -(targets * of_clips.log_softmax(dim=1)).sum(dim=1).mean()
-        values[f"{name}_accuracy"] = right[known].float().mean().nan_to_num()
+        values[f"{name}_accuracy"] = right.float().mean()
     return {"loss": values["see_loss"] + values["hear_loss"], **values}
 
 

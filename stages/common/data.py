@@ -15,6 +15,7 @@ from avdata.errors import SettingsError, ShardError
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
 from avdata.loader import Batch, Loader
 from avdata.sampling import Uneven
+from avdata.seeding import keyed_hash
 from avdata.shards import open_folder, read_dataset
 from avdata.views import View
 from stages.common.batches import Batches, HeldOut, TensorBatch, Triple, to_tensors
@@ -78,8 +79,11 @@ class Data:
         )
         return HeldOut(loader, lambda b: self._tensors(b, look))
 
-    def rows(self, n: int, of: str = "") -> Batches[NDArray[np.int64], Tensor]:
-        """Return endless micro-batches of row numbers below `n`; of: name of what they are."""
+    def rows(self, n: int, name: str, of: str = "") -> Batches[NDArray[np.int64], Tensor]:
+        """Return endless micro-batches of row numbers below `n`, in an order that its name keys.
+
+        of: name of what they are.
+        """
         if n < self.train.batch_size:
             raise SettingsError(
                 f"{n} rows are fewer than one batch of {self.train.batch_size}; lower "
@@ -88,7 +92,7 @@ class Data:
         source = RowSource(
             n,
             batch_size=self.micro_batch,
-            seed=self.seed,
+            seed=keyed_hash(self.seed, "rows", name),
             rank=self.rank,
             world_size=self.world_size,
             of=of,

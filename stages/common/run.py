@@ -115,7 +115,7 @@ class Run(Generic[S]):
 
         of: digest of what they are the rows of: a training goes on with the same alone.
         """
-        return self.state(name, self._data.rows(n, of))
+        return self.state(name, self._data.rows(n, name, of))
 
     def model(
         self, name: str, module: nn.Module, *, card: ModelCard | None = None, ema: bool = False

@@ -13,7 +13,7 @@ from stages.metrics.frechet import Reference, fid_interval
 from stages.metrics.gap import modality_gap
 from stages.metrics.inception_score import inception_score, inception_score_interval
 from stages.metrics.projection import Method, project
-from stages.metrics.retrieval import per_class_recall, recall_at_k
+from stages.metrics.retrieval import paired_recall, per_class_recall, recall_at_k
 from stages.metrics.scatter import scatter_svg
 
 if TYPE_CHECKING:
@@ -82,9 +82,12 @@ def inception(logits: ArrayLike, splits: int, sampling: Sampling) -> Figures:
 
 
 def gap(z_v: NDArray[np.float32], z_a: NDArray[np.float32], sampling: Sampling) -> Figures:
-    """Return magnitude, orthogonality, centre and alignment of paired features [N, D]."""
+    """Return magnitude, orthogonality, centre and alignment of paired features [N, D], and how
+    often the nearest of all is the own one."""
     found = modality_gap(z_v, z_a, **sampling.options)
     values = {field.name: getattr(found, field.name) for field in fields(found)}
+    to_picture, to_sound = paired_recall(z_a, z_v, (1,), **sampling.options)
+    values |= {"R@1_to_picture": to_picture[1], "R@1_to_sound": to_sound[1]}
     return {k: v.to_json() if isinstance(v, Interval) else v for k, v in values.items()}
 
 

@@ -18,6 +18,8 @@ GAP_TITLES = {
     "centre_image": "centre, pictures",
     "centre_audio": "centre, sounds",
     "alignment": "alignment E[z_V · z_A]",
+    "R@1_to_picture": "sounds nearest to their own picture, %",
+    "R@1_to_sound": "pictures nearest to their own sound, %",
 }
 NONE = "–"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -27,13 +25,3 @@ class ImageExtractor(Protocol):
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return features [N, dim] of one batch of RGB pictures [H, W, 3], each of any size."""
         ...
-
-
-def extract(
-    extractor: ImageExtractor, images: Iterable[NDArray[np.uint8]], batch_size: int = 64
-) -> NDArray[np.float32]:
-    """Return features [N, dim] of all pictures; no more than a batch of them is held at once."""
-    stream, parts = iter(images), [np.zeros((0, extractor.dim), np.float32)]
-    while batch := list(islice(stream, batch_size)):
-        parts.append(extractor.encode(batch))
-    return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Features of Inception-v3 for FID and KID, and class scores for IS where there is a class head."""
+"""Features of Inception-v3 for FID, and class scores for IS where there is a class head."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from avdata.errors import WeightsError
 from avdata.store import sha256_file
 from stages.common.checkpoint import load_weights
 from stages.models.inception import FEATURE_DIM, IMAGE_PX, InceptionV3, load_trunk
+from stages.models.published import read_plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,10 +78,7 @@ class InceptionFeatures:
             )
         if sha256_file(given) == weights.entry("fid_inception").sha256:
             return cls._script(given, "FID, 2015", resize, device)
-        try:
-            state = torch.load(given, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a file that is not its own
-            raise WeightsError(f"Inception-v3: {given} is no file of weights: {error}") from None
+        state = read_plain(given)
         if not isinstance(state, dict) or not isinstance(state.get("fc.weight"), Tensor):
             raise WeightsError(f"Inception-v3: {given} holds no weights named as in pt_inception")
         model = InceptionV3(n_classes=len(state["fc.weight"]))

@@ -85,12 +85,6 @@ def ciou(mask: ArrayLike, consensus: ArrayLike) -> float:
     return float(g[m].sum() / (g.sum() + np.count_nonzero(m & (g == 0))))
 
 
-def success_curve(cious: ArrayLike) -> NDArray[np.float64]:
-    """Return the share of pictures with cIoU at or above each of THRESHOLDS, [21]."""
-    curve: NDArray[np.float64] = (_checked(cious)[:, None] >= THRESHOLDS).mean(axis=0)
-    return curve
-
-
 def localisation_scores(
     cious: ArrayLike,
     threshold: float = 0.5,

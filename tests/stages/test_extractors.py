@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 
 from avdata import weights
 from avdata.errors import WeightsError
-from stages.extractors import extract
 from stages.extractors.clip import CLIP_MEAN, CLIP_STD, Clip, resize_and_crop
 from stages.extractors.inception import (
     InceptionFeatures,
@@ -237,28 +235,6 @@ def test_a_step_of_training_reaches_every_weight() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
-
-
-def test_extraction_in_batches_of_a_stream() -> None:
-    class Mean:
-        dim = 3
-        description = "mean colour"
-
-        def __init__(self) -> None:
-            self.batches: list[int] = []
-
-        def fingerprint(self) -> dict[str, str]:
-            return {}
-
-        def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
-            self.batches.append(len(images))
-            return np.stack([image.mean(axis=(0, 1)) for image in images]).astype(np.float32)
-
-    images, mean = pictures(6, *[(8, 8 + i) for i in range(7)]), Mean()
-    features = extract(mean, iter(images), batch_size=3)
-    np.testing.assert_allclose(features, [i.mean(axis=(0, 1)) for i in images], rtol=1e-6)
-    assert mean.batches == [3, 3, 1]
-    assert extract(mean, []).shape == (0, 3)
 
 
 # CLIP

@@ -170,7 +170,7 @@ class TestClassification:
         values = classification(self.found(flat), torch.from_numpy(targets).float(), s)
         assert values["see_loss"].item() == pytest.approx(expected, rel=1e-5)
         named = of_clips.argmax(axis=1)
-        right = [targets[i, named[i]] > 0 for i in (0, 1, 3, 4)]  # the third has no class
+        right = [targets[i, named[i]] > 0 for i in range(5)]  # the third has no class
         assert values["see_accuracy"].item() == pytest.approx(np.mean(right))
 
 

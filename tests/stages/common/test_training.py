@@ -200,3 +200,26 @@ stages: {{train_line: {{train: {{steps: 1, batch_size: 1, device: cpu, clip_norm
     launch("train_line", LineSettings, train, [str(path)])
     torch.testing.assert_close(seen[0], torch.tensor(5.0))
     torch.testing.assert_close(seen[1], torch.tensor([[-0.6, -0.8]]))
+
+
+def test_rows_of_two_names_are_drawn_independently(tmp_path: Path) -> None:
+    path = tmp_path / "line.yaml"
+    path.write_text(f"""
+output: {tmp_path / "run"}
+stages: {{train_line: {{train: {{steps: 1, batch_size: 64, device: cpu}}}}}}
+""")
+    orders: dict[str, list[int]] = {}
+
+    def train(run: Run[LineSettings]) -> None:
+        for name in ("one", "two"):
+            drawn = next(run.rows(64, name))
+            orders[name] = drawn.tolist()
+        model = run.model("model", Line())
+        optimizer = run.optimizer("sgd", torch.optim.SGD(model.parameters(), lr=1.0))
+        for _ in run.steps(rows := run.rows(64, "three")):
+            run.backward(model, rows, lambda _: model().sum())
+            run.update(optimizer)
+
+    launch("train_line", LineSettings, train, [str(path)])
+    assert sorted(orders["one"]) == sorted(orders["two"]) == list(range(64))
+    assert orders["one"] != orders["two"]

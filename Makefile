@@ -29,7 +29,7 @@ $(VENV)/.train: $(VENV)/.data
 
 $(VENV)/.dev: $(VENV)/.train
 	@echo "installing what the tests need"
-	@$(PIP) -e '.[dev,cluster,train,eval]'
+	@$(PIP) -e '.[dev,cluster]'
 	@touch $@
 
 $(VENV)-tfhub/.ready: pyproject.toml constraints.txt

@@ -29,7 +29,7 @@ from avdata.strict import setting
 from stages.common.errors import TrainingError
 from stages.common.launch import launch_work, stage_folder
 from stages.evaluate import CLIPS
-from stages.evaluation.ablations import ahead, classes_table, grid_table, mean_hit
+from stages.evaluation.ablations import classes_table, grid_table, lead, mean_hit
 from stages.evaluation.page import chapter
 from stages.evaluation.tables import markdown
 
@@ -84,8 +84,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One training: where it is trained and scored, what it changes in both sections."""
+    """One training: its row, where it is trained and scored, what it changes in both sections."""
 
+    row: str
     name: str
     seed: int
     trained: Path
@@ -99,7 +100,7 @@ def ablate(
 ) -> dict[str, Any]:
     """Train and score all cells; return the results of each. Raises TrainingError if one fails."""
     results: dict[str, Any] = {}
-    scored_clips: dict[str, list[dict[str, Any]]] = {}
+    clips: dict[str, list[Any]] = {}  # of each row and seed, what is said of every clip
     for cell in cells(pipeline, settings):
         share_caches(stage_folder(pipeline, TRAINER).parent, cell.scored / "stages")
         train = [*shlex.split(settings.launcher or sys.executable), "-m", f"stages.{TRAINER}"]
@@ -117,20 +118,12 @@ def ablate(
         scored = cell.scored / "stages" / JUDGE
         results[cell.name] = json.loads((scored / "results.json").read_bytes())
         lines = (scored / CLIPS).read_text(encoding="utf-8").splitlines()
-        scored_clips[cell.name] = [json.loads(line) for line in lines]
-    seeds = range(pipeline.seed, pipeline.seed + settings.seeds)
+        clips.setdefault(cell.row, []).append([json.loads(line) for line in lines])
     for row in settings.rows:
-        of_row = [scored_clips[seeded(row, seed, pipeline)] for seed in seeds]
-        results[row]["seeds"] = {"R@1": [mean_hit(clips) for clips in of_row]}
-        if row != "full" and "full" in settings.rows:
-            full = [scored_clips[seeded("full", seed, pipeline)] for seed in seeds]
-            results[row]["full_ahead"] = ahead(full, of_row, pipeline.seed)
+        results[row]["seeds"] = {"R@1": [mean_hit(own) for own in clips[row]]}
+        if row != "full" and "full" in clips:
+            results[row]["full_ahead"] = lead(clips["full"], clips[row], pipeline.seed)
     return results
-
-
-def seeded(row: str, seed: int, pipeline: Pipeline) -> str:
-    """Return the name of the cell of a row that is trained with a seed."""
-    return row if seed == pipeline.seed else f"{row}_seed_{seed}"
 
 
 def share_caches(base: Path, own: Path) -> None:
@@ -177,16 +170,16 @@ def cells(pipeline: Pipeline, settings: Settings) -> list[Cell]:
         if row == "no_selection":
             own["train.shards"] = settings.all_frames_shards
         for seed in range(pipeline.seed, pipeline.seed + settings.seeds):
-            place = folder / seeded(row, seed, pipeline)
-            if (row, seed) == ("full", pipeline.seed):
-                made.append(Cell(row, seed, Path(pipeline.output), place, {}, judge))
+            place = folder / (row if seed == pipeline.seed else f"{row}_seed_{seed}")
+            if place.name == "full":
+                made.append(Cell(row, row, seed, Path(pipeline.output), place, {}, judge))
             else:
-                made.append(Cell(place.name, seed, place, place, own, judge))
+                made.append(Cell(row, place.name, seed, place, place, own, judge))
     for count in settings.class_counts:
         own = trainer | {"data.max_classes": count}
         place = folder / f"{count}_classes"
         scored = judge | {"max_classes": count}
-        made.append(Cell(place.name, pipeline.seed, place, place, own, scored))
+        made.append(Cell(place.name, place.name, pipeline.seed, place, place, own, scored))
     return made
 
 
@@ -194,16 +187,16 @@ def work(given: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> s
     """Train and score every cell, write the tables; return them."""
     results = ablate(given.pipeline, given.overrides, pipeline, settings)
     chapters = []
-    lead = f"Cells of {pipeline.output}, each trained alike."
+    intro = f"Cells of {pipeline.output}, each trained alike."
     if settings.rows:
         chapters.append(grid_table({row: results[row] for row in settings.rows}))
     if settings.class_counts:
         counted = {n: results[f"{n}_classes"] for n in settings.class_counts}
         chapters.append(classes_table(counted))
-    text = markdown(TITLE, lead, chapters)
+    text = markdown(TITLE, intro, chapters)
     store = Store(str(stage_folder(pipeline, NAME)))
     store.write_bytes("results.md", text.encode())
-    store.write_bytes(SECTION, chapter(TITLE, lead, chapters).encode())
+    store.write_bytes(SECTION, chapter(TITLE, intro, chapters).encode())
     store.write_bytes("results.json", json.dumps(results, indent=1).encode())
     return text
 

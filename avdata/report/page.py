@@ -139,8 +139,7 @@ def context(store: Store, gallery: int, budget_bytes: int) -> dict[str, Any]:
 
 def contents(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (id, title) of the chapters that the page has."""
-    results = [(chapter.id, chapter.title) for chapter in values["results"]]
-    before = (
+    chapters = (
         ("steps", "Steps", ("funnel",)),
         ("gallery", "Gallery", ("accepted_cards", "rejected_cards")),
         ("measured", "Measures", ("charts", "rankings", "times")),
@@ -148,10 +147,7 @@ def contents(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("shards", "Shards", ("splits",)),
         ("provenance", "Provenance", ("provenance",)),
         ("training", "Training", ("trainings",)),
+        *((chapter.id, chapter.title, ("results",)) for chapter in values["results"]),
+        ("settings", "Settings", ("summary",)),
     )
-    after = (("settings", "Settings", ("summary",)),)
-    listed = [
-        [(id, title) for id, title, parts in part if any(values[p] for p in parts)]
-        for part in (before, after)
-    ]
-    return [*listed[0], *results, *listed[1]]
+    return [(id, title) for id, title, parts in chapters if any(values[p] for p in parts)]

@@ -28,7 +28,7 @@ def mean_hit(clips: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([clip[SYSTEM]["R@1"] for clip in clips]))
 
 
-def ahead(
+def lead(
     full: Sequence[Sequence[Mapping[str, Any]]],
     row: Sequence[Sequence[Mapping[str, Any]]],
     seed: int,
@@ -60,8 +60,8 @@ def grid_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         gaps = [with_interval(gap[column], column) for column in ("magnitude", "alignment")]
         seeds = [100 * share for share in own["seeds"]["R@1"]]
         spread = f"{np.mean(seeds):.1f} ({min(seeds):.1f} to {max(seeds):.1f})"
-        lead = with_interval(own["full_ahead"], "R@1") if "full_ahead" in own else NONE
-        rows.append((PAPER_ROWS[name], "ours", *found, *gaps, spread, lead))
+        ahead = with_interval(own["full_ahead"], "R@1") if "full_ahead" in own else NONE
+        rows.append((PAPER_ROWS[name], "ours", *found, *gaps, spread, ahead))
         rows.append(("", "paper", *map(plain, papers[PAPER_ROWS[name]]), NONE, NONE, NONE, NONE))
     judges = next(iter(results.values()))["judges"]
     n_seeds = len(next(iter(results.values()))["seeds"]["R@1"])

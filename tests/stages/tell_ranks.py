@@ -5,8 +5,6 @@ python -m tests.stages.tell_ranks train_x pipeline.yaml, under torchrun.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -17,23 +15,14 @@ from torch import Tensor
 
 from stages.common.launch import launch
 from stages.common.run import Run
-
-ROOT = Path(__file__).parents[2]
+from tests.stages.programs import python
 
 
 def weights_of_two_ranks(name: str, pipeline: Path, *overrides: str) -> list[dict[str, Tensor]]:
     """Train on two processes; return the parameters with which each of them ended."""
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     changes = [word for o in overrides for word in ("--set", f"stages.{name}.{o}")]
-    done = subprocess.run(
-        [sys.executable, "-m", *torchrun, "-m", __name__, name, str(pipeline), *changes],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = python(["-m", *torchrun, "-m", __name__, name, str(pipeline), *changes])
     assert done.returncode == 0, done.stderr
     return [torch.load(_file(pipeline, rank), weights_only=True) for rank in (0, 1)]
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +13,10 @@ from avdata.errors import SettingsError
 from avdata.strict import build
 from stages.ablate import Settings, cells
 from stages.common.checkpoint import load_weights
-from stages.evaluation.ablations import ahead, classes_table
+from stages.evaluation.ablations import classes_table, lead
 from tests.stages.evaluation_run import make_products, make_shards, pipeline_file
+from tests.stages.programs import python
 
-ROOT = Path(__file__).parents[2]
 TRAINER = {
     "arch": "tiny",
     "width": 4,
@@ -88,15 +85,7 @@ def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
     make_products(folder)
     own = {"rows": ["l2", "full"], "class_counts": [2]}
     path = pipeline_file(folder, {"train_sound2scene": TRAINER, "ablate": own})
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.ablate", str(path)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    done = python(["-m", "stages.ablate", str(path)])
     assert done.returncode == 0, done.stderr
     results = json.loads((folder / "stages/ablate/results.json").read_text())
     assert [len(results[name]["classes"]) for name in ("l2", "2_classes", "full")] == [3, 2, 3]
@@ -129,15 +118,15 @@ def test_the_lead_of_full_is_paired_and_over_videos() -> None:
             for n, hit in enumerate(hits)
         ]
 
-    one = ahead([clips([1, 1, 1, 0])], [clips([0, 0, 1, 0])], seed=0)
+    one = lead([clips([1, 1, 1, 0])], [clips([0, 0, 1, 0])], seed=0)
     # Video 0 gains 1, video 1 nothing: a resample of the two gives 0, 0.5 or 1.
     assert (one["value"], one["low"], one["high"]) == (0.5, 0.0, 1.0)
-    two_seeds = ahead([clips([1, 1]), clips([0, 0])], [clips([0, 0]), clips([0, 0])], seed=0)
+    two_seeds = lead([clips([1, 1]), clips([0, 0])], [clips([0, 0]), clips([0, 0])], seed=0)
     assert two_seeds["value"] == 0.5
-    same = ahead([clips([1, 1, 0, 0])], [clips([1, 1, 0, 0])], seed=0)
+    same = lead([clips([1, 1, 0, 0])], [clips([1, 1, 0, 0])], seed=0)
     assert (same["low"], same["high"]) == (0.0, 0.0)  # unpaired it would be -1 to 1
     with pytest.raises(ValueError, match="different clips"):
-        ahead([clips([1, 0])], [[{**clip, "key": "x"} for clip in clips([1, 0])]], seed=0)
+        lead([clips([1, 0])], [[{**clip, "key": "x"} for clip in clips([1, 0])]], seed=0)
 
 
 def test_classes_stand_beside_their_numbers() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,9 +32,9 @@ from stages.generation.inputs import read_picture, read_sound
 from stages.generation.model import load_model
 from stages.metrics.bootstrap import bootstrap_mean
 from tests.stages.evaluation_run import CLIPS, COLOURS, make_products, make_shards, pipeline_file
+from tests.stages.programs import python
 from tests.stages.test_extractors import save_clip
 
-ROOT = Path(__file__).parents[2]
 N = CLIPS["test"] * len(COLOURS)
 
 
@@ -46,14 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation") / "run"
     make_shards(folder)
     make_products(folder)
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.evaluate", str(pipeline_file(folder))],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = python(["-m", "stages.evaluate", str(pipeline_file(folder))])
     assert done.returncode == 0, done.stderr
     assert done.stdout == (folder / "stages" / "evaluate" / "results.md").read_text()
     return folder

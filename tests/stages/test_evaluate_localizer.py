@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,8 @@ from stages.evaluate_localizer import (
 )
 from tests.clip_factory import RATE_HZ, ClipFactory
 from tests.localizer_factory import export_localizer
+from tests.stages.programs import python
 
-ROOT = Path(__file__).parents[2]
 SIDE_PX = 64
 HALVES = {
     "left": (0.0, 0.0, 0.5, 1.0),
@@ -172,8 +170,7 @@ def test_cut_pictures_cannot_be_held_against_boxes(tmp_path: Path) -> None:
 def test_the_program_writes_json_and_tables(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", bbox={})
     path = pipeline_file(folder, truth=str(folder))
-    command = [sys.executable, "-m", "stages.evaluate_localizer", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = python(["-m", "stages.evaluate_localizer", path])
     assert done.returncode == 0, done.stderr
     written = folder / "stages" / "evaluate_localizer"
     tree = json.loads((written / "results.json").read_text())

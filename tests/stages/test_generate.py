@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,8 @@ from stages.generation.inputs import read_picture, read_sound
 from stages.generation.model import load_model
 from stages.generation.sound2scene import Sound2Scene
 from stages.generation.sounds import fit
+from tests.stages.programs import python
 from tests.stages.tiny_scenes import make_run, tone, write_picture, write_sound
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -181,15 +178,7 @@ def test_gradcam(place: Workplace, toward: str) -> None:
 
 
 def program(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "stages.generate", *words],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    return python(["-m", "stages.generate", *words])
 
 
 def test_as_a_program(place: Workplace) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,10 @@ from stages.common import checkpoint
 from stages.common.checkpoint import ModelCard, save_weights
 from stages.common.launch import launch
 from stages.models import build
+from tests.stages.programs import python
 from tests.stages.sources_in_view import make_run
 from tests.stages.toy_runs import curve, same, weights
 
-ROOT = Path(__file__).parents[2]
 STEPS, SAVED, KILLED_AT = 6, 3, 5  # updates in all, before the checkpoint, and the one that dies
 TRAIN = {
     "steps": STEPS,
@@ -109,15 +106,7 @@ def test_killed_it_goes_on_bit_for_bit(name: str, shards: Path, tmp_path: Path) 
         yaml.safe_dump({"name": "k", "output": str(tmp_path / "k"), "stages": {name: settings}})
     )
     killed_at = KILLED.get(name, KILLED_AT)
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.stages.killed", name, str(killed_at), str(path)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    killed = python(["-m", "tests.stages.killed", name, str(killed_at), str(path)])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = tmp_path / "k/stages" / name
     left = checkpoint.checkpoints(resumed / "checkpoints")

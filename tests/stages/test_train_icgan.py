@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,9 +29,9 @@ from stages.models.icgan import Generator, unit_norm
 from stages.train_icgan import Settings, train
 from tests import shard_factory
 from tests.shard_factory import Made, pack, write_table
+from tests.stages.programs import python
 from tests.stages.tell_ranks import weights_of_two_ranks
 
-ROOT = Path(__file__).parents[2]
 CLIPS = 48
 ENCODER = {"arch": "tiny", "width": 4}
 RED, BLUE = (200, 40, 40), (40, 40, 200)
@@ -87,19 +86,11 @@ stages:
 
 
 def run(pipeline: Path, *overrides: str, processes: int = 0) -> subprocess.CompletedProcess[str]:
-    starter = [sys.executable, "-m"]
+    starter = ["-m"]
     if processes:
         starter += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     changes = [word for o in overrides for word in ("--set", f"stages.train_icgan.{o}")]
-    return subprocess.run(
-        [*starter, "stages.train_icgan", str(pipeline), *changes],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return python([*starter, "stages.train_icgan", str(pipeline), *changes])
 
 
 def metrics(pipeline: Path) -> list[dict]:

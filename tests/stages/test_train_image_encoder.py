@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +25,8 @@ from stages.models import build
 from stages.train_image_encoder import Settings, train
 from tests import shard_factory
 from tests.shard_factory import Made, pack, write_table
+from tests.stages.programs import python
 
-ROOT = Path(__file__).parents[2]
 NAME = "train_image_encoder"
 KINDS = ("dots", "lines")
 CLOCKED = {"samples_per_s", "data_wait_share"}
@@ -113,15 +111,7 @@ def run_program(
     if processes:
         options = ["--standalone", f"--nproc-per-node={processes}"]
         starter = ["-m", "torch.distributed.run", *options, "-m", "tests.stages.swav_ranks"]
-    return subprocess.run(
-        [sys.executable, *starter, *arguments(pipeline, *overrides)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    return python([*starter, *arguments(pipeline, *overrides)])
 
 
 def curve(folder: Path) -> list[dict[str, float]]:

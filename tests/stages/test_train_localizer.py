@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +36,7 @@ from stages.evaluate_localizer import require_whole_pictures
 from stages.models.frontend import Frontend
 from stages.models.localizer import Localised
 from stages.train_localizer import Settings, around_frames, classification, train, varied
+from tests.stages.programs import python
 from tests.stages.sources_in_view import make_run
 from tests.stages.tell_ranks import weights_of_two_ranks
 
@@ -69,15 +67,7 @@ def pipeline_file(run: Path, **changes: Any) -> Path:
 
 
 def program(module: str, pipeline: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", module, str(pipeline)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = python(["-m", module, str(pipeline)])
     assert done.returncode == 0, done.stderr
 
 

@@ -23,10 +23,10 @@ from stages.common.launch import read_settings
 from stages.common.pairs import PairReader, Pairs, read_clips
 from stages.models import build
 from stages.train_sound2scene import Settings, audio_spec
+from tests.stages.programs import ROOT
 from tests.stages.tones import (
     ENCODER,
     RATE_HZ,
-    ROOT,
     TRAIN_CLIPS,
     VAL_CLIPS,
     Program,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +19,8 @@ from stages.models import build
 from stages.train_sound2scene import Settings, train
 from tests import shard_factory
 from tests.shard_factory import Made, pack, write_table
+from tests.stages.programs import python
 
-ROOT = Path(__file__).parents[2]
 RATE_HZ = 16_000
 KINDS = 8
 TRAIN_CLIPS, VAL_CLIPS = 32, 8
@@ -111,16 +109,7 @@ class Program:
         if processes:
             torchrun = "torch.distributed.run"
             starter += [torchrun, "--standalone", f"--nproc-per-node={processes}", "-m"]
-        command = [sys.executable, *starter, "stages.train_sound2scene"]
-        return subprocess.run(
-            [*command, *self.arguments(overrides)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        return python([*starter, "stages.train_sound2scene", *self.arguments(overrides)])
 
 
 def curve(folder: Path) -> list[dict[str, float]]:

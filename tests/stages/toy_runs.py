@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -12,9 +10,9 @@ import torch
 from stages.common.checkpoint import load_weights
 from stages.common.launch import launch
 from stages.common.metrics_log import read_metrics
+from tests.stages.programs import python
 from tests.stages.toy_trainer import Settings, train
 
-ROOT = Path(__file__).parents[2]
 CLOCKED = {"samples_per_s", "data_wait_share"}
 
 
@@ -35,19 +33,11 @@ def run_program(
 
     killed_at: the step at which it dies by SIGKILL; 0: never.
     """
-    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     starter = ["-m"]
     if processes:
         starter += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    return subprocess.run(
-        [sys.executable, *starter, module, *_arguments(pipeline, overrides, False)],
-        cwd=ROOT,
-        env={**os.environ, **environment, "TOY_KILLED_AT": str(killed_at)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    words = [*starter, module, *_arguments(pipeline, overrides, False)]
+    return python(words, TOY_KILLED_AT=str(killed_at))
 
 
 def folder_of(pipeline: Path) -> Path:

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from avdata.errors import ClipError, ShardError
-from avdata.sampling import Uneven, epoch_order, rank_batches
 from avdata.seeding import rng_for
-from avdata.shards import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.folder import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.sampling import Uneven, epoch_order, rank_batches
+from avdata.shards.views import View, choose_frames, view_audio, view_image
 from avdata.store import Store
-from avdata.views import View, choose_frames, view_audio, view_image
 
 if TYPE_CHECKING:
     import pyarrow as pa

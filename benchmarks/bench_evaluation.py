@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.common import torchaudio_guard
+from stages.engine import torchaudio_guard
 from stages.evaluate import PLOTTED
 from stages.evaluation import scores
 from stages.evaluation.samples import FeatureCache, Samples
-from stages.extractors.inception import InceptionFeatures
+from stages.judges.inception import InceptionFeatures
 from stages.metrics.bootstrap import RESAMPLES
 from stages.metrics.frechet import Moments, Reference, fid_interval, frechet_distance
-from stages.models.inception import InceptionV3
+from stages.nn.inception import InceptionV3
 
 SETS = 4  # of pictures: systems
 KS = (1, 5, 10)

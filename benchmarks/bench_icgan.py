@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stages.common.optim import adam
+from stages.engine.optim import adam
 from stages.losses.hinge import discriminator_hinge, generator_hinge
-from stages.models.icgan import Discriminator, Generator, unit_norm
+from stages.sound2scene.icgan import Discriminator, Generator, unit_norm
 from stages.train_icgan import BETAS, EPS, channels_last
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from avdata.views import View, view_audio, view_image
+from avdata.shards.views import View, view_audio, view_image
 
 BATCH = 32
 N_SAMPLES = 160_000
@@ -87,7 +87,7 @@ def pack(root: Path, clips: Iterable[tuple[str, bytes, bytes]], audio_format: st
     """Write the clips as avdata packs them, which is also what webdataset reads."""
     from avdata.clip import Clip, Frame, Media, Selection, Status
     from avdata.config import ShardSettings
-    from avdata.steps.base import MediaTar
+    from avdata.media_tar import MediaTar
     from avdata.steps.shard import finish_shards, plan_shards, write_shard
     from avdata.store import Store
     from avdata.tables import write_clips

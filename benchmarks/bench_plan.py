@@ -15,13 +15,13 @@ from benchmarks.floor import measure
 
 PLAN = """
 import sys
-from avdata.plan import make_plan
+from avdata.run.plan import make_plan
 from avdata.store import Store
 make_plan(Store(sys.argv[2]), sys.argv[1])
 """
 SUMMARISE = """
 import sys
-from avdata.plan import make_plan, part_path
+from avdata.run.plan import make_plan, part_path
 from avdata.report import write_report
 from avdata.store import Store
 from avdata.tables import concatenate

@@ -27,14 +27,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from avdata.audio_spec import SOUND2SCENE
+from avdata.audio.spec import SOUND2SCENE
 from benchmarks.bench_loader import make_clips, pack
-from stages.common.batches import Batches
-from stages.common.optim import adam
-from stages.common.pairs import PairReader, Pairs, PairSource, read_clips
+from stages.engine.batches import Batches
+from stages.engine.optim import adam
 from stages.losses.info_nce import euclidean_info_nce
 from stages.models import build
-from stages.models.frontend import Frontend
+from stages.nn.frontend import Frontend
+from stages.pairs.clips import PairReader, Pairs, PairSource, read_clips
 
 Step = Callable[[Tensor, Tensor], None]  # sound [B, n] int16; features [B, 2048], or pictures
 

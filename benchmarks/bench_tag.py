@@ -20,7 +20,8 @@ import numpy as np
 from avdata import audio, frames, weights
 from avdata.clip import Clip, Frame, Media
 from avdata.config import TagSettings, YamnetSettings
-from avdata.steps.base import MediaTar, PartContext
+from avdata.media_tar import MediaTar
+from avdata.steps.base import PartContext
 from avdata.steps.tag import TagStep
 from avdata.store import Store
 from avdata.taggers import TAGGERS

@@ -20,7 +20,7 @@ def commands_page() -> str:
     """Return the reference of every command, its arguments and its options."""
     import typer.main
 
-    from avdata.cli import app
+    from avdata.cli.app import app
 
     root = typer.main.get_command(app)
     lines = [

@@ -26,8 +26,8 @@ from avdata.config import Pipeline
 from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
-from stages.common.errors import TrainingError
-from stages.common.launch import launch_work, stage_folder
+from stages.engine.errors import TrainingError
+from stages.engine.launch import launch_work, stage_folder
 from stages.evaluate import CLIPS
 from stages.evaluation.ablations import classes_table, grid_table, lead, mean_hit
 from stages.evaluation.page import chapter

@@ -27,24 +27,24 @@ from avdata.errors import SettingsError, ShardError
 from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
-from stages.common.errors import CheckpointError
-from stages.common.launch import launch_work, stage_folder
+from stages.engine.errors import CheckpointError
+from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation import scores
 from stages.evaluation.judges import Look, Recall, open_clip, open_judges, open_looks
 from stages.evaluation.labelled import read_labelled
 from stages.evaluation.page import Evaluation, make_examples, page, section
-from stages.evaluation.paper_numbers import BASELINES, OTHERS
 from stages.evaluation.samples import FeatureCache, frames_of
 from stages.evaluation.systems import LISTEN, Studio, System
 from stages.evaluation.tables import to_markdown
-from stages.extractors.clip import DEFAULT
-from stages.extractors.inception import Resize
-from stages.generation.model import STAGES, load_model
-from stages.generation.sound2scene import Sound2Scene
+from stages.judges.clip import DEFAULT
+from stages.judges.inception import Resize
 from stages.metrics.bootstrap import RESAMPLES
 from stages.metrics.frechet import Reference
 from stages.metrics.projection import Method
 from stages.metrics.retrieval import KS, chance, hits_at_k
+from stages.sound2scene.load import STAGES, load_model
+from stages.sound2scene.paper import BASELINES, OTHERS
+from stages.sound2scene.scene import Sound2Scene
 
 NAME = "evaluate"
 CLIPS = "clips.jsonl"

@@ -24,15 +24,16 @@ import numpy as np
 from avdata.clip import Clip, Status
 from avdata.config import Pipeline
 from avdata.errors import SettingsError
+from avdata.media_tar import TarReader
 from avdata.report.training import SECTION
-from avdata.scorers.base import ScoredClip, TarReader
+from avdata.scorers.base import ScoredClip
 from avdata.scorers.localizer import Localizer
 from avdata.scorers.mid_random import MidFrame
-from avdata.shards import FOLDER, INDEX_NAME
+from avdata.shards.folder import FOLDER, INDEX_NAME
 from avdata.store import Store
 from avdata.strict import setting
 from avdata.tables import iter_batches, iter_clips
-from stages.common.launch import launch_work, stage_folder
+from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation.page import chapter
 from stages.evaluation.tables import NONE, Table, markdown
 from stages.metrics import localisation as metric

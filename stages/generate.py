@@ -24,7 +24,7 @@ from avdata.errors import AvdataError, SettingsError
 if TYPE_CHECKING:
     from stages.generation.inputs import Picture, Sound
     from stages.generation.sheets import Row
-    from stages.generation.sound2scene import Sound2Scene
+    from stages.sound2scene.scene import Sound2Scene
 
 FALLBACK_HEARS = (16_000, 10.0)  # rate and length to read sounds at, to then say what is missing
 
@@ -66,7 +66,7 @@ class Job:
 
 def sound(job: Job) -> None:
     """Pictures of each sound."""
-    from stages.generation.scenes import sound_rows
+    from stages.sound2scene.rows import sound_rows
 
     given = job.given
     rows = sound_rows(job.model, job.sounds(given.sounds), given.number, given.seed)
@@ -75,7 +75,7 @@ def sound(job: Job) -> None:
 
 def image(job: Job) -> None:
     """Pictures in the manner of each picture, without any sound (IC-GAN)."""
-    from stages.generation.scenes import image_rows
+    from stages.sound2scene.rows import image_rows
 
     given = job.given
     rows = image_rows(job.model, job.pictures(given.images), given.number, given.seed)
@@ -84,7 +84,7 @@ def image(job: Job) -> None:
 
 def mix(job: Job) -> None:
     """Pictures of several sounds heard together, each at a gain of its own."""
-    from stages.generation.scenes import mix_rows
+    from stages.sound2scene.rows import mix_rows
 
     given = job.given
     gains_db = given.gain_db or [0.0] * len(given.sounds)
@@ -96,7 +96,7 @@ def mix(job: Job) -> None:
 
 def sweep(job: Job) -> None:
     """Pictures of one sound at several volumes, the noise held fixed."""
-    from stages.generation.scenes import sweep_rows
+    from stages.sound2scene.rows import sweep_rows
 
     given = job.given
     (one,) = job.sounds([given.sound])
@@ -107,7 +107,7 @@ def sweep(job: Job) -> None:
 def interpolate(job: Job) -> None:
     """Pictures between two features, of sounds or pictures, the noise held fixed."""
     from stages.generation.inputs import read_input
-    from stages.generation.scenes import interpolation_rows
+    from stages.sound2scene.rows import interpolation_rows
 
     given, model = job.given, job.model
     hears = FALLBACK_HEARS if model.frontend is None else model.hears
@@ -121,7 +121,7 @@ def interpolate(job: Job) -> None:
 
 def invert(job: Job) -> None:
     """Find the noise and the feature from which the generator makes a picture."""
-    from stages.generation.scenes import inversion_row
+    from stages.sound2scene.rows import inversion_row
 
     (picture,) = job.pictures([job.given.image])
     row, _ = inversion_row(job.model, picture, job.given.seed, **_search(job.given))
@@ -130,8 +130,8 @@ def invert(job: Job) -> None:
 
 def edit(job: Job) -> None:
     """Find a picture again, and move it along the difference of two sounds."""
-    from stages.generation.scenes import edit_rows
     from stages.generation.sheets import unrolled
+    from stages.sound2scene.rows import edit_rows
 
     given = job.given
     (picture,) = job.pictures([given.image])
@@ -152,7 +152,7 @@ def edit(job: Job) -> None:
 
 def gradcam(job: Job) -> None:
     """What in the spectrogram speaks for a feature (Grad-CAM)."""
-    from stages.generation.scenes import gradcam_rows
+    from stages.sound2scene.rows import gradcam_rows
 
     given = job.given
     toward = given.toward
@@ -300,8 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     try:
         folder = _output_folder(given)
-        from stages.generation.model import load_model
-        from stages.generation.sound2scene import Sight
+        from stages.sound2scene.load import load_model
+        from stages.sound2scene.scene import Sight
 
         sight = Sight(view_px=given.view_px, input_px=given.input_px) if given.view_px else None
         model = load_model(

@@ -17,25 +17,25 @@ from PIL import Image
 from torch import Tensor, nn
 
 from avdata.errors import SettingsError
-from avdata.shards import open_folder, read_dataset
+from avdata.shards.folder import open_folder, read_dataset
+from avdata.shards.views import View
 from avdata.store import Store
 from avdata.strict import section, setting
-from avdata.views import View
-from stages.common.checkpoint import ModelCard
-from stages.common.data import require_size
-from stages.common.feature_space import FeatureSpace, check_space
-from stages.common.features import cached_features
-from stages.common.frozen_encoder import Encoder, load_image_encoder
-from stages.common.instances import Instances, as_images, as_pictures, open_instances
-from stages.common.launch import launch, stage_folder
-from stages.common.optim import adam
-from stages.common.pairs import read_clips
-from stages.common.rng import generator_for
-from stages.common.run import Run
-from stages.common.settings import TrainSettings, bounded
+from stages.engine.checkpoint import ModelCard
+from stages.engine.data import require_size
+from stages.engine.feature_space import FeatureSpace, check_space
+from stages.engine.launch import launch, stage_folder
+from stages.engine.optim import adam
+from stages.engine.rng import generator_for
+from stages.engine.run import Run
+from stages.engine.settings import TrainSettings, bounded
+from stages.image_encoder.frozen import Encoder, load_image_encoder
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
-from stages.models.icgan import unit_norm
+from stages.pairs.clips import read_clips
+from stages.pairs.features import cached_features
+from stages.sound2scene.icgan import unit_norm
+from stages.sound2scene.instances import Instances, as_images, as_pictures, open_instances
 
 BETAS, EPS = (0.0, 0.999), 1e-6  # of Adam, in BigGAN and IC-GAN
 GRID_ROWS, GRID_COLUMNS = 8, 8  # of the sample pictures

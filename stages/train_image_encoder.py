@@ -22,22 +22,22 @@ from torch.nn import functional as F
 
 from avdata.errors import SettingsError
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
+from avdata.shards.views import View
 from avdata.strict import section, setting
-from avdata.views import View
-from stages.common.augment import Distortion, distort, random_crop
-from stages.common.batches import TensorBatch
-from stages.common.checkpoint import ModelCard
-from stages.common.classes import read_classes
-from stages.common.lars import Lars
-from stages.common.launch import launch
-from stages.common.meters import gather
-from stages.common.optim import adamw, warmup_cosine
-from stages.common.run import Run
-from stages.common.settings import TrainSettings, bounded
+from stages.engine.batches import TensorBatch
+from stages.engine.checkpoint import ModelCard
+from stages.engine.lars import Lars
+from stages.engine.launch import launch
+from stages.engine.meters import gather
+from stages.engine.optim import adamw, warmup_cosine
+from stages.engine.run import Run
+from stages.engine.settings import TrainSettings, bounded
+from stages.image_encoder.augment import Distortion, distort, random_crop
+from stages.image_encoder.model import SwAV
 from stages.losses.swav import Queue, swapped_prediction
 from stages.metrics.neighbour_vote import neighbour_votes
-from stages.models.image_encoder import SwAV
-from stages.models.published import load_published
+from stages.nn.published import load_published
+from stages.pairs.classes import read_classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

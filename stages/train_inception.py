@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avdata import weights
+from avdata.shards.views import View
 from avdata.store import Store
 from avdata.strict import section, setting
-from avdata.views import View
-from stages.common.batches import TensorBatch
-from stages.common.checkpoint import ModelCard
-from stages.common.classes import Classes, read_classes
-from stages.common.launch import launch
-from stages.common.optim import adamw, warmup_cosine
-from stages.common.run import Run
-from stages.common.settings import TrainSettings, bounded
-from stages.models.inception import IMAGE_PX, InceptionV3, load_trunk
-from stages.models.published import read_tensors
+from stages.engine.batches import TensorBatch
+from stages.engine.checkpoint import ModelCard
+from stages.engine.launch import launch
+from stages.engine.optim import adamw, warmup_cosine
+from stages.engine.run import Run
+from stages.engine.settings import TrainSettings, bounded
+from stages.nn.inception import IMAGE_PX, InceptionV3, load_trunk
+from stages.nn.published import read_tensors
+from stages.pairs.classes import Classes, read_classes
 
 MIN_PX = 75  # below this the last layers have nothing left to see
 LEVEL = 128 / 255  # mean and std alike: the network sees (x - 128) / 128

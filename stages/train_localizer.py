@@ -22,23 +22,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from avdata.audio_spec import LOCALIZER, AudioSpec
+from avdata.audio.spec import LOCALIZER, AudioSpec
 from avdata.errors import SettingsError
 from avdata.frames import IMAGENET_STD
-from avdata.shards import INDEX_NAME, open_folder
+from avdata.shards.folder import INDEX_NAME, open_folder
+from avdata.shards.views import View
 from avdata.store import Store
 from avdata.strict import section, setting
-from avdata.views import View
-from stages.common.batches import TensorBatch
-from stages.common.checkpoint import ModelCard, load_model
-from stages.common.classes import Classes, read_classes
-from stages.common.launch import launch
-from stages.common.optim import adamw, warmup_cosine
-from stages.common.run import Run
-from stages.common.settings import TrainSettings, bounded
+from stages.engine.batches import TensorBatch
+from stages.engine.checkpoint import ModelCard, load_model
+from stages.engine.launch import launch
+from stages.engine.optim import adamw, warmup_cosine
+from stages.engine.run import Run
+from stages.engine.settings import TrainSettings, bounded
+from stages.localizer.model import Localised, Localizer, export_onnx
 from stages.models import build
-from stages.models.frontend import Frontend
-from stages.models.localizer import Localised, Localizer, export_onnx
+from stages.nn.frontend import Frontend
+from stages.pairs.classes import Classes, read_classes
 
 ONNX_NAME = "localizer.onnx"
 CLASSES_NAME = "classes.json"

@@ -22,23 +22,23 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from avdata.audio_spec import SOUND2SCENE, AudioSpec
+from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.errors import SettingsError, WeightsError
 from avdata.strict import section, setting
-from stages.common.checkpoint import ModelCard, load_weights, require_audio
-from stages.common.errors import CheckpointError
-from stages.common.feature_space import FeatureSpace, check_space, require_same_encoder
-from stages.common.frozen_encoder import Encoder, load_image_encoder
-from stages.common.launch import launch, stage_folder
-from stages.common.optim import adam
-from stages.common.pair_data import PairBatch, PairData, PairSettings
-from stages.common.run import Run
-from stages.common.settings import TrainSettings, bounded
+from stages.engine.checkpoint import ModelCard, load_weights, require_audio
+from stages.engine.errors import CheckpointError
+from stages.engine.feature_space import FeatureSpace, check_space, require_same_encoder
+from stages.engine.launch import launch, stage_folder
+from stages.engine.optim import adam
+from stages.engine.run import Run
+from stages.engine.settings import TrainSettings, bounded
+from stages.image_encoder.frozen import Encoder, load_image_encoder
 from stages.losses.info_nce import cosine_info_nce, euclidean_info_nce, gathered
 from stages.losses.latent import l2
 from stages.models import build
-from stages.models.frontend import Frontend
-from stages.models.published import load_published
+from stages.nn.frontend import Frontend
+from stages.nn.published import load_published
+from stages.pairs.data import PairBatch, PairData, PairSettings
 
 NAME = "train_sound2scene"
 Loss = Callable[[Tensor, Tensor], Tensor]

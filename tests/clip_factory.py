@@ -11,9 +11,10 @@ import numpy as np
 from avdata import audio, frames
 from avdata.clip import Clip, Frame, Media
 from avdata.config import SelectSettings
+from avdata.media_tar import MediaTar, TarReader
 from avdata.scorers import make_scorer
-from avdata.scorers.base import ScoredClip, Scores, TarReader
-from avdata.steps.base import MediaTar, PartContext
+from avdata.scorers.base import ScoredClip, Scores
+from avdata.steps.base import PartContext
 from avdata.store import Store
 
 RATE_HZ = 16000

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from avdata.audio_spec import AudioSpec
+from avdata.audio.spec import AudioSpec
 from avdata.strict import to_tree
 
 IMAGE_PX = 64

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from avdata import audio, frames
 from avdata.clip import Clip, Frame, Media, Selection, Source, Status, child_key
 from avdata.errors import RETRYABLE, ClipError, Reason
-from avdata.steps.base import MediaTar
+from avdata.media_tar import MediaTar
 from avdata.store import Store
 from avdata.tables import write_clips
 

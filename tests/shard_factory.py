@@ -12,7 +12,7 @@ from avdata.audio import encode
 from avdata.clip import Clip, Frame, Media, Selection, Source, Status
 from avdata.config import ShardSettings
 from avdata.frames import encode_jpeg
-from avdata.steps.base import MediaTar
+from avdata.media_tar import MediaTar
 from avdata.steps.shard import ShardPlan, finish_shards, plan_shards, write_shard
 from avdata.store import Store
 from avdata.tables import write_clips

@@ -15,7 +15,8 @@ from avdata.clip import Clip, Frame, Source
 from avdata.config import TrimSettings
 from avdata.frames import decode_jpeg
 from avdata.media import probe
-from avdata.steps.base import PartContext, read_member
+from avdata.media_tar import read_member
+from avdata.steps.base import PartContext
 from avdata.steps.trim import TrimStep
 from avdata.store import Store
 from tests.media_factory import read_bar_code

@@ -12,7 +12,7 @@ import numpy as np
 
 from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason
-from avdata.windows import Window, frame_times_s
+from avdata.steps.windows import Window, frame_times_s
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

@@ -27,7 +27,7 @@ from avdata.media.jpeg import JpegWriter
 from avdata.media.mp4 import Mp4Writer
 from avdata.media.pictures import Picture, Pictures, PictureTrack
 from avdata.media.sound import Block, SoundTrack
-from avdata.windows import Window
+from avdata.steps.windows import Window
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream

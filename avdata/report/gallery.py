@@ -12,8 +12,8 @@ import numpy as np
 from avdata import audio, frames
 from avdata.clip import Clip, Media, Selection
 from avdata.errors import ClipError, StoreError
+from avdata.media_tar import read_member
 from avdata.report import pictures
-from avdata.steps.base import read_member
 from avdata.store import Store
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 
 from avdata import audio, frames
 from avdata.clip import Clip, Media, one_line
+from avdata.media_tar import read_member
 from avdata.report import pictures
 from avdata.report.gallery import frequency_ticks, localisation_map, neighbours, time_ticks
-from avdata.steps.base import read_member
 from avdata.store import Store
 
 if TYPE_CHECKING:

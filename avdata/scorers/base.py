@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from avdata import audio, frames
 from avdata.clip import Clip, Media
 from avdata.errors import ClipError, Reason, SettingsError
-from avdata.steps.base import TarReader
+from avdata.media_tar import TarReader
 from avdata.store import Store
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["ScoredClip", "Scorer", "Scores", "TarReader", "read_setting"]
+__all__ = ["ScoredClip", "Scorer", "Scores", "read_setting"]
 
 
 @dataclass(frozen=True, slots=True)

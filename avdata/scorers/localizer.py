@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from avdata import frames, spectrograms
-from avdata.audio_spec import AudioSpec
+from avdata import frames
+from avdata.audio import spectrograms
+from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError
 from avdata.scorers.base import ScoredClip, Scores, read_setting
 from avdata.strict import build, setting

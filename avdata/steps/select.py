@@ -14,8 +14,9 @@ from avdata import measures
 from avdata.clip import Clip, Selection, Status
 from avdata.config import Range, SelectSettings
 from avdata.errors import ClipError, Reason, SettingsError
+from avdata.media_tar import TarReader
 from avdata.scorers import MEASURED_BY, make_scorer
-from avdata.steps.base import PartContext, TarReader, guarded
+from avdata.steps.base import PartContext, guarded
 from avdata.strict import to_tree
 
 if TYPE_CHECKING:

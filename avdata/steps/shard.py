@@ -16,7 +16,7 @@ from typing import Any
 
 from avdata.clip import Clip
 from avdata.config import ShardSettings
-from avdata.shards import (
+from avdata.shards.folder import (
     DATASET_NAME,
     FOLDER,
     FORMAT,

@@ -17,7 +17,7 @@ import numpy as np
 from avdata.config import ShardSettings
 from avdata.errors import ShardError
 from avdata.seeding import keyed_hash
-from avdata.shards import DATASET_NAME, FOLDER
+from avdata.shards.folder import DATASET_NAME, FOLDER
 from avdata.steps.shard_rows import (
     PLAN_FOLDER,
     Layout,

@@ -17,7 +17,7 @@ import numpy as np
 from avdata.clip import Clip, Status
 from avdata.config import ShardSettings
 from avdata.errors import Reason
-from avdata.shards import FOLDER, FORMAT_VERSION
+from avdata.shards.folder import FOLDER, FORMAT_VERSION
 from avdata.store import Store
 from avdata.tables import iter_batches, write_clips
 

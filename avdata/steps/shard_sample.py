@@ -11,7 +11,7 @@ from typing import Any
 
 from avdata.clip import Clip
 from avdata.config import ShardSettings
-from avdata.shards import ByteRange
+from avdata.shards.folder import ByteRange
 
 SIGNIFICANT_DIGITS = 6
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from avdata.clip import Clip
 from avdata.config import TagSettings
-from avdata.steps.base import PartContext, TarReader, guarded
+from avdata.media_tar import TarReader
+from avdata.steps.base import PartContext, guarded
 from avdata.taggers import build_taggers
 from avdata.taggers.base import Sample
 

@@ -15,8 +15,8 @@ from avdata.clip import Clip, Frame, Media, Source, Status, child_key
 from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason
 from avdata.steps.base import PartContext
+from avdata.steps.windows import Window, fit_window, plan_windows
 from avdata.strict import to_tree
-from avdata.windows import Window, fit_window, plan_windows
 
 if TYPE_CHECKING:
     from avdata.media.cuts import Cut

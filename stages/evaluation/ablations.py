@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluation.paper_numbers import ABLATIONS, FULL
 from stages.evaluation.tables import NONE, Table, plain, with_interval
 from stages.metrics.bootstrap import bootstrap_mean
+from stages.sound2scene.paper import ABLATIONS, FULL
 
 SYSTEM = "sound2scene"
 PAPER_ROWS = {

@@ -11,11 +11,11 @@ from PIL import Image
 
 from avdata.errors import SettingsError
 from avdata.strict import to_tree
-from stages.common.frozen_encoder import weights_sha256
-from stages.common.instances import as_pictures
 from stages.generation.inputs import InputError
-from stages.generation.sound2scene import Sound2Scene
-from stages.models.icgan import unit_norm
+from stages.image_encoder.frozen import weights_sha256
+from stages.sound2scene.icgan import unit_norm
+from stages.sound2scene.instances import as_pictures
+from stages.sound2scene.scene import Sound2Scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

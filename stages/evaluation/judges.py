@@ -17,10 +17,10 @@ from avdata.errors import WeightsError
 from stages.evaluation.encoders import Sight, Thumbnail
 from stages.evaluation.labelled import Labelled
 from stages.evaluation.samples import Extractor, FeatureCache, frames_of
-from stages.extractors.clip import Clip
-from stages.extractors.inception import InceptionFeatures, Resize
-from stages.extractors.probe import ProbeClassifier
-from stages.generation.sound2scene import Sound2Scene
+from stages.judges.clip import Clip
+from stages.judges.inception import InceptionFeatures, Resize
+from stages.judges.probe import ProbeClassifier
+from stages.sound2scene.scene import Sound2Scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from avdata.errors import SettingsError, ShardError
-from stages.common.classes import read_classes
-from stages.common.pair_data import PairSettings, chosen_labels
-from stages.common.pairs import Clips, read_clips
+from stages.pairs.classes import read_classes
+from stages.pairs.clips import Clips, read_clips
+from stages.pairs.data import PairSettings, chosen_labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from avdata import audio, frames
-from avdata.audio_spec import AudioSpec
+from avdata.audio.spec import AudioSpec
+from avdata.audio.spectrograms import fit_samples
 from avdata.errors import SettingsError, WeightsError
 from avdata.loader import ahead
-from avdata.shards import read_ranges
-from avdata.spectrograms import fit_samples
+from avdata.shards.folder import read_ranges
 from avdata.strict import digest, to_tree
-from stages.common.features import computed_once, pieces
-from stages.common.pairs import Clips
+from stages.pairs.clips import Clips
+from stages.pairs.features import computed_once, pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,11 +18,11 @@ import torch
 
 from avdata.store import Store
 from avdata.strict import digest
-from stages.common.pairs import Clips
 from stages.evaluation.encoders import Hearing, Sight
 from stages.evaluation.samples import FeatureCache, Samples, Table, frames_of, sounds_of
-from stages.generation.sound2scene import Sound2Scene
 from stages.metrics.gap import unit
+from stages.pairs.clips import Clips
+from stages.sound2scene.scene import Sound2Scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

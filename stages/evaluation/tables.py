@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.evaluation.paper_numbers import BASELINES, FULL, OTHERS
 from stages.evaluation.systems import TITLES
+from stages.sound2scene.paper import BASELINES, FULL, OTHERS
 
 Figure = Mapping[str, float | None]
 GAP_TITLES = {

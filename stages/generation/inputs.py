@@ -11,9 +11,9 @@ from avdata import audio, frames
 from avdata.clip import KEY_PATTERN
 from avdata.config import TrimSettings
 from avdata.errors import AvdataError, ClipError
-from avdata.shards import INDEX_NAME, ByteRange, open_folder, read_ranges
+from avdata.shards.folder import INDEX_NAME, ByteRange, open_folder, read_ranges
+from avdata.steps.windows import Window, fit_window
 from avdata.store import Store
-from avdata.windows import Window, fit_window
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from avdata.audio_spec import AudioSpec
+from avdata.audio.spec import AudioSpec
 from avdata.clip import one_line
 from avdata.report.pictures import colormap, heat_overlay
 from avdata.report.sheet import draw_text

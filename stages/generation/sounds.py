@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avdata.audio_spec import AudioSpec
+from avdata.audio.spec import AudioSpec
+from avdata.audio.spectrograms import fit_samples
 from avdata.errors import SettingsError
-from avdata.spectrograms import fit_samples
 from stages.generation.inputs import Sound
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import pytest
 from avdata.clip import Clip, Media, Source, Status
 from avdata.config import SelectSettings, TrimSettings
 from avdata.media import probe
+from avdata.media_tar import TarReader
 from avdata.scorers.av_sync import motion_energy, onset_strength
-from avdata.scorers.base import ScoredClip, TarReader
+from avdata.scorers.base import ScoredClip
 from avdata.steps.base import PartContext
 from avdata.steps.select import SelectStep
 from avdata.steps.trim import TrimStep

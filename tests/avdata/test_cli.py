@@ -43,7 +43,7 @@ def avdata(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("code", ["import avdata", "import avdata.cli", "import avdata.clip"])
+@pytest.mark.parametrize("code", ["import avdata", "import avdata.cli.app", "import avdata.clip"])
 def test_starting_loads_nothing_heavy(code: str) -> None:
     seen = subprocess.run(
         [sys.executable, "-c", f"import sys; {code}; print(' '.join(sys.modules))"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avdata.errors import SettingsError, StoreError
-from avdata.executors import Crash, Executor, InlineExecutor, executor
+from avdata.run.executors import Crash, Executor, InlineExecutor, executor
 
 
 def square_or_fail(number: int) -> int:

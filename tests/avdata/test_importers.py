@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner
 
-from avdata.cli_manifest import app
+from avdata.cli.manifest import app
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, Reason, SettingsError
 from avdata.manifest import iter_manifest

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from avdata.config import ShardSettings
 from avdata.errors import ShardError, StoreError
 from avdata.loader import Batch, Loader
-from avdata.sampling import epoch_order, rank_batches
-from avdata.shards import DATASET_NAME, INDEX_NAME
+from avdata.shards.folder import DATASET_NAME, INDEX_NAME
+from avdata.shards.sampling import epoch_order, rank_batches
+from avdata.shards.views import View, choose_frames, random_box
 from avdata.store import Store
-from avdata.views import View, choose_frames, random_box
 from tests.shard_factory import Made, pack, picture, sound, write_table
 
 N_CLIPS = 23
@@ -434,7 +434,7 @@ class TestViews:
         from PIL import Image
 
         from avdata.frames import encode_jpeg
-        from avdata.views import view_image
+        from avdata.shards.views import view_image
 
         ramp = np.broadcast_to(np.arange(0, 256, 4, np.uint8)[None, :, None], (64, 64, 3))
         data = encode_jpeg(np.ascontiguousarray(ramp), 100)

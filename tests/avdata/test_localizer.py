@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from avdata.audio_spec import AudioSpec
+from avdata.audio.spec import AudioSpec
+from avdata.audio.spectrograms import features
 from avdata.config import SelectSettings
 from avdata.errors import SettingsError
 from avdata.scorers import make_scorer
 from avdata.scorers.localizer import iter_patches
-from avdata.spectrograms import features
 from tests.clip_factory import RATE_HZ, ClipFactory, clicks, plain, scored
 from tests.localizer_factory import AUDIO, GRID, METADATA, export_localizer
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from avdata.cli_manifest import app
+from avdata.cli.manifest import app
 from avdata.clip import KEY_PATTERN, MANIFEST_COLUMNS, Clip, Media, Member, Status
 from avdata.errors import ManifestError, Reason
 from avdata.manifest import iter_manifest, write_manifest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from avdata.clip import Clip, Media, Member, Source
 from avdata.errors import ManifestError
-from avdata.plan import cut, make_plan, part_path
+from avdata.run.plan import cut, make_plan, part_path
 from avdata.steps.base import by_source
 from avdata.store import Store
 from avdata.tables import read_clips, write_clips
@@ -66,8 +66,8 @@ def test_plan_of_a_manifest_is_complete_and_made_once(tmp_path: Path) -> None:
 def test_a_long_manifest_is_spilled_and_still_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("avdata.plan.BUCKET_BYTES", 2000)
-    monkeypatch.setattr("avdata.plan.SPILL_CLIPS", 7)
+    monkeypatch.setattr("avdata.run.plan.BUCKET_BYTES", 2000)
+    monkeypatch.setattr("avdata.run.plan.SPILL_CLIPS", 7)
     write_manifest(tmp_path / "m.csv", 150)
     store = Store(str(tmp_path / "run"))
     plan = make_plan(store, str(tmp_path / "m.csv"))

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from avdata.config import Pipeline
-from avdata.executors import executor
-from avdata.progress import Progress
-from avdata.run import run
+from avdata.run.executors import executor
+from avdata.run.pipeline import run
+from avdata.run.progress import Progress
 from avdata.store import Store
 from avdata.strict import build
 from tests.media_factory import make_video, noise_track
@@ -78,7 +78,7 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(
 
     # The shards are used where they are.
     from avdata.loader import Loader
-    from avdata.verify import verify
+    from avdata.shards.verify import verify
 
     assert verify(far.root) == []
     keys = [key for batch in Loader(far.root, "train", batch_size=2) for key in batch.keys]

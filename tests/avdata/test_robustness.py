@@ -19,14 +19,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from avdata.cli import app
+from avdata.cli.app import app
 from avdata.clip import Clip
 from avdata.config import Pipeline
 from avdata.errors import StoreError
-from avdata.executors import executor
-from avdata.progress import Progress
-from avdata.run import run
-from avdata.shards import read_dataset
+from avdata.run.executors import executor
+from avdata.run.pipeline import run
+from avdata.run.progress import Progress
+from avdata.shards.folder import read_dataset
 from avdata.store import Store, sha256_file
 from avdata.strict import build
 from avdata.tables import iter_clips

@@ -21,9 +21,9 @@ from rich.console import Console
 
 from avdata.config import Pipeline
 from avdata.errors import RunError
-from avdata.executors import executor
-from avdata.progress import Progress
-from avdata.run import run
+from avdata.run.executors import executor
+from avdata.run.pipeline import run
+from avdata.run.progress import Progress
 from avdata.store import Store, sha256_file
 from avdata.strict import build
 from avdata.tables import iter_clips
@@ -325,7 +325,7 @@ def test_a_worker_killed_in_the_middle_costs_only_its_part(
 ) -> None:
     from distributed import Client, LocalCluster
 
-    from avdata.executors import DaskExecutor
+    from avdata.run.executors import DaskExecutor
 
     output = tmp_path / "run"
     with (
@@ -353,7 +353,15 @@ def test_a_worker_killed_in_the_middle_costs_only_its_part(
 def test_two_runs_into_one_folder_at_once(settings_file: Path, tmp_path: Path) -> None:
     with Store(str(tmp_path)).lock():
         second = subprocess.run(
-            [sys.executable, "-m", "avdata.cli", "run", str(settings_file), "-o", str(tmp_path)],
+            [
+                sys.executable,
+                "-m",
+                "avdata.cli",
+                "run",
+                str(settings_file),
+                "-o",
+                str(tmp_path),
+            ],
             capture_output=True,
             text=True,
         )

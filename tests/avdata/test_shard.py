@@ -15,12 +15,12 @@ from avdata.audio import decode
 from avdata.config import ShardSettings
 from avdata.errors import SettingsError, ShardError, StoreError
 from avdata.frames import decode_jpeg
-from avdata.shards import read_dataset
+from avdata.shards.folder import read_dataset
+from avdata.shards.verify import verify
 from avdata.steps.shard import DUPLICATES_PATH, plan_shards, write_shard
 from avdata.store import Store
 from avdata.strict import build
 from avdata.tables import read_clips
-from avdata.verify import verify
 from tests.shard_factory import Made, pack, picture, sound, write_table
 
 

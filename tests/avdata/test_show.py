@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from avdata.cli.show import show
+from avdata.cli.terminal import print_summary
 from avdata.clip import Clip, Status
 from avdata.errors import AvdataError, StoreError
-from avdata.show import show
 from avdata.tables import write_clips
-from avdata.terminal import print_summary
 from tests.report_factory import FakeRun, make_run, manifest
 
 

@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from avdata import audio_spec, spectrograms
-from avdata.audio_spec import AVSTYLE, LOCALIZER, SOUND2SCENE, SOUND_GUIDED, YAMNET, AudioSpec
+from avdata.audio import spec as audio_spec
+from avdata.audio import spectrograms
+from avdata.audio.spec import AVSTYLE, LOCALIZER, SOUND2SCENE, SOUND_GUIDED, YAMNET, AudioSpec
 from avdata.errors import SettingsError
 
 

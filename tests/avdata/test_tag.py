@@ -17,7 +17,8 @@ from avdata.clip import Clip, Frame, Media, Status
 from avdata.config import TagSettings, YamnetSettings
 from avdata.errors import Reason, WeightsError
 from avdata.measures import MEASURES, value_of
-from avdata.steps.base import MediaTar, PartContext
+from avdata.media_tar import MediaTar
+from avdata.steps.base import PartContext
 from avdata.steps.tag import TagStep
 from avdata.store import Store
 from avdata.tables import read_clips, write_clips

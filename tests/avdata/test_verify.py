@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from avdata.config import ShardSettings
-from avdata.shards import DATASET_NAME, INDEX_NAME, seal
+from avdata.shards.folder import DATASET_NAME, INDEX_NAME, seal
+from avdata.shards.verify import verify
 from avdata.store import Store, sha256_file
-from avdata.verify import verify
 from tests.shard_factory import Made, pack, write_table
 
 

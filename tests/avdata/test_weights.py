@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from avdata import weights
-from avdata.cli_weights import app
+from avdata.cli.weights import app
 from avdata.errors import WeightsError
 
 CONTENT = b"not a real network, but known by its hash"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from avdata.clip import Clip
 from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason, SettingsError
+from avdata.steps.windows import Window, fit_window, frame_times_s, plan_windows, spread
 from avdata.strict import build
-from avdata.windows import Window, fit_window, frame_times_s, plan_windows, spread
 
 
 def row(**columns: Any) -> Clip:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from avdata.audio_spec import SOUND2SCENE
+from avdata.audio.spec import SOUND2SCENE
 from avdata.clip import Selection, Status
 from avdata.store import Store
 from avdata.tables import write_clips
-from stages.common.checkpoint import ModelCard, save_weights
+from stages.engine.checkpoint import ModelCard, save_weights
 from stages.models import build
-from stages.models.icgan import Generator
+from stages.sound2scene.icgan import Generator
 from tests.clip_factory import ClipFactory
 from tests.shard_factory import pack
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from stages.common.launch import launch
-from stages.common.run import Run
+from stages.engine.launch import launch
+from stages.engine.run import Run
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from stages.common.launch import launch
-from stages.common.run import Run
+from stages.engine.launch import launch
+from stages.engine.run import Run
 from stages.train_image_encoder import Settings, train
 
 

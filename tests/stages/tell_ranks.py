@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.common.launch import launch
-from stages.common.run import Run
+from stages.engine.launch import launch
+from stages.engine.run import Run
 from tests.stages.programs import python
 
 

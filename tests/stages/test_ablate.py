@@ -12,7 +12,7 @@ from avdata.config import load_pipeline
 from avdata.errors import SettingsError
 from avdata.strict import build
 from stages.ablate import Settings, cells
-from stages.common.checkpoint import load_weights
+from stages.engine.checkpoint import load_weights
 from stages.evaluation.ablations import classes_table, lead
 from tests.stages.evaluation_run import make_products, make_shards, pipeline_file
 from tests.stages.programs import python

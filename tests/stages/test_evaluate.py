@@ -20,17 +20,17 @@ from avdata.config import load_pipeline
 from avdata.errors import AvdataError, SettingsError, ShardError, WeightsError
 from avdata.store import Store
 from avdata.strict import build
-from stages.common.pairs import read_clips
 from stages.evaluate import Settings, evaluate, main
 from stages.evaluation.encoders import Hearing, Sight, Thumbnail
 from stages.evaluation.labelled import Labelled, read_labelled
 from stages.evaluation.samples import FeatureCache, frames_of
 from stages.evaluation.systems import Studio
 from stages.evaluation.tables import to_markdown
-from stages.extractors.clip import Clip
 from stages.generation.inputs import read_picture, read_sound
-from stages.generation.model import load_model
+from stages.judges.clip import Clip
 from stages.metrics.bootstrap import bootstrap_mean
+from stages.pairs.clips import read_clips
+from stages.sound2scene.load import load_model
 from tests.stages.evaluation_run import CLIPS, COLOURS, make_products, make_shards, pipeline_file
 from tests.stages.programs import python
 from tests.stages.test_extractors import save_clip

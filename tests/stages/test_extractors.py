@@ -12,15 +12,15 @@ import torch
 
 from avdata import weights
 from avdata.errors import WeightsError
-from stages.extractors.clip import CLIP_MEAN, CLIP_STD, Clip, resize_and_crop
-from stages.extractors.inception import (
+from stages.judges.clip import CLIP_MEAN, CLIP_STD, Clip, resize_and_crop
+from stages.judges.inception import (
     InceptionFeatures,
     resize_bicubic,
     resize_bilinear,
 )
-from stages.extractors.probe import ProbeClassifier
+from stages.judges.probe import ProbeClassifier
 from stages.metrics.retrieval import recall_at_k
-from stages.models.inception import InceptionV3, load_trunk
+from stages.nn.inception import InceptionV3, load_trunk
 from tests.stages.metrics.peers import torch_fidelity_module
 
 
@@ -195,7 +195,7 @@ def test_the_graphs_own_order_of_weights(network: InceptionV3) -> None:
 
 
 def test_a_network_trained_here(network: InceptionV3, tmp_path: Path) -> None:
-    from stages.common.checkpoint import ModelCard, save_weights
+    from stages.engine.checkpoint import ModelCard, save_weights
 
     own = InceptionV3(n_classes=5)
     assert not load_trunk(own, network.state_dict())  # 1008 classes: trunk only
@@ -242,7 +242,7 @@ def test_a_step_of_training_reaches_every_weight() -> None:
 
 def save_clip(folder: Path, vocab: dict[str, int], merges: list[str]) -> Path:
     """Save a small random CLIP in the hub's layout."""
-    from stages.common import torchaudio_guard
+    from stages.engine import torchaudio_guard
 
     torchaudio_guard.install()
     transformers = pytest.importorskip("transformers")

@@ -16,9 +16,9 @@ from PIL import Image
 
 from stages.generate import main
 from stages.generation.inputs import read_picture, read_sound
-from stages.generation.model import load_model
-from stages.generation.sound2scene import Sound2Scene
 from stages.generation.sounds import fit
+from stages.sound2scene.load import load_model
+from stages.sound2scene.scene import Sound2Scene
 from tests.stages.programs import python
 from tests.stages.tiny_scenes import make_run, tone, write_picture, write_sound
 

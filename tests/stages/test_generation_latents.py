@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.generation.latents import Way, angle_rad, interpolated
+from stages.sound2scene.latents import Way, angle_rad, interpolated
 
 THETA = 1.1
 

@@ -12,22 +12,22 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from avdata.audio_spec import SOUND2SCENE
+from avdata.audio.spec import SOUND2SCENE
 from avdata.config import load_pipeline
 from avdata.errors import SettingsError, WeightsError
-from avdata.views import View, view_image
-from stages.common.checkpoint import ModelCard
-from stages.common.errors import CheckpointError
-from stages.common.feature_space import FeatureSpace
-from stages.common.frozen_encoder import load_image_encoder
+from avdata.shards.views import View, view_image
+from stages.engine.checkpoint import ModelCard
+from stages.engine.errors import CheckpointError
+from stages.engine.feature_space import FeatureSpace
 from stages.evaluate import Settings as EvaluateSettings
 from stages.evaluate import open_model
 from stages.generation.inputs import InputError, Picture, Sound
-from stages.generation.latents import interpolated
-from stages.generation.model import load_model
-from stages.generation.sound2scene import Sight, Sound2Scene
+from stages.image_encoder.frozen import load_image_encoder
 from stages.models import build
-from stages.models.published_icgan import to_published
+from stages.sound2scene.latents import interpolated
+from stages.sound2scene.load import load_model
+from stages.sound2scene.published_icgan import to_published
+from stages.sound2scene.scene import Sight, Sound2Scene
 from tests.stages.models.published_checkpoints import randomised
 from tests.stages.tiny_scenes import (
     DIM,
@@ -104,7 +104,7 @@ def test_an_encoder_that_answers_with_zeros(run: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_heard_is_the_encoder_on_the_front_end(model: Sound2Scene) -> None:
-    from avdata.spectrograms import features
+    from avdata.audio.spectrograms import features
 
     assert model.audio_encoder is not None
     seen = torch.from_numpy(features(RAIN.samples, SPEC))[None]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from avdata.spectrograms import spectrogram
+from avdata.audio.spectrograms import spectrogram
 from stages.generation import sheets
 from stages.generation.results import write_results
 from stages.generation.sheets import Row, contact_sheet, film, panel_size, save_gif, sound_panel

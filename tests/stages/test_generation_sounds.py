@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from avdata.audio.spectrograms import spectrogram
 from avdata.errors import SettingsError
-from avdata.spectrograms import spectrogram
 from stages.generation.inputs import Sound
 from stages.generation.sounds import amplitude, fit, mixed
 from tests.stages.tiny_scenes import RATE_HZ, SPEC, tone

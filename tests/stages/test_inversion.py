@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.models.icgan import Generator, unit_norm
-from stages.models.inversion import edited, invert
+from stages.sound2scene.icgan import Generator, unit_norm
+from stages.sound2scene.inversion import edited, invert
 
 
 def rng(seed: int = 0) -> torch.Generator:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.common import checkpoint
-from stages.common.checkpoint import ModelCard, save_weights
-from stages.common.launch import launch
+from stages.engine import checkpoint
+from stages.engine.checkpoint import ModelCard, save_weights
+from stages.engine.launch import launch
 from stages.models import build
 from tests.stages.programs import python
 from tests.stages.sources_in_view import make_run

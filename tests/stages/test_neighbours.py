@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from stages.common import neighbours
+from stages.pairs import neighbours
 
 
 def features(n: int, dim: int, seed: int = 0) -> np.ndarray:

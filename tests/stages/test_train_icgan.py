@@ -17,15 +17,15 @@ from torch import Tensor
 from avdata.config import ShardSettings
 from avdata.store import Store
 from avdata.strict import to_tree
-from stages.common.checkpoint import ModelCard, load_model, load_weights, save_weights
-from stages.common.feature_space import FeatureSpace
-from stages.common.features import Features, cached_features
-from stages.common.frozen_encoder import load_image_encoder
-from stages.common.instances import Instances, as_images, as_pictures
-from stages.common.launch import launch
-from stages.common.pairs import read_clips
+from stages.engine.checkpoint import ModelCard, load_model, load_weights, save_weights
+from stages.engine.feature_space import FeatureSpace
+from stages.engine.launch import launch
+from stages.image_encoder.frozen import load_image_encoder
 from stages.models import build
-from stages.models.icgan import Generator, unit_norm
+from stages.pairs.clips import read_clips
+from stages.pairs.features import Features, cached_features
+from stages.sound2scene.icgan import Generator, unit_norm
+from stages.sound2scene.instances import Instances, as_images, as_pictures
 from stages.train_icgan import Settings, train
 from tests import shard_factory
 from tests.shard_factory import Made, pack, write_table

@@ -16,10 +16,10 @@ from avdata.clip import Clip
 from avdata.config import ShardSettings
 from avdata.store import Store
 from stages import train_image_encoder as trainer
-from stages.common.checkpoint import checkpoints, load_weights
-from stages.common.frozen_encoder import load_image_encoder
-from stages.common.launch import launch
-from stages.common.metrics_log import read_metrics
+from stages.engine.checkpoint import checkpoints, load_weights
+from stages.engine.launch import launch
+from stages.engine.metrics_log import read_metrics
+from stages.image_encoder.frozen import load_image_encoder
 from stages.losses.swav import swapped_prediction
 from stages.models import build
 from stages.train_image_encoder import Settings, train

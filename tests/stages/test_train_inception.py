@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from avdata.config import ShardSettings
 from avdata.store import Store
-from stages.common.checkpoint import load_weights
-from stages.common.launch import launch
-from stages.common.metrics_log import read_metrics
-from stages.extractors.inception import InceptionFeatures
-from stages.models.inception import InceptionV3
+from stages.engine.checkpoint import load_weights
+from stages.engine.launch import launch
+from stages.engine.metrics_log import read_metrics
+from stages.judges.inception import InceptionFeatures
+from stages.nn.inception import InceptionV3
 from stages.train_inception import Settings, classification, enlarged, train
 from tests.shard_factory import Made, pack, write_table
 

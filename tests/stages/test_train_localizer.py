@@ -15,26 +15,26 @@ import torch
 from scipy.special import log_softmax, logsumexp
 from torch.nn import functional as F
 
-from avdata.audio_spec import LOCALIZER
+from avdata.audio.spec import LOCALIZER
+from avdata.audio.spectrograms import features
 from avdata.clip import Status
 from avdata.config import SelectSettings, load_pipeline
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
 from avdata.loader import Batch, Loader
-from avdata.spectrograms import features
+from avdata.shards.views import View
 from avdata.steps.base import PartContext
 from avdata.steps.select import SelectStep
 from avdata.store import Store
 from avdata.strict import build
 from avdata.tables import read_clips
-from avdata.views import View
-from stages.common.batches import TensorBatch, to_tensors
-from stages.common.checkpoint import load_weights
-from stages.common.launch import launch
-from stages.common.metrics_log import read_metrics
+from stages.engine.batches import TensorBatch, to_tensors
+from stages.engine.checkpoint import load_weights
+from stages.engine.launch import launch
+from stages.engine.metrics_log import read_metrics
 from stages.evaluate_localizer import Settings as Scoring
 from stages.evaluate_localizer import require_whole_pictures
-from stages.models.frontend import Frontend
-from stages.models.localizer import Localised
+from stages.localizer.model import Localised
+from stages.nn.frontend import Frontend
 from stages.train_localizer import Settings, around_frames, classification, train, varied
 from tests.stages.programs import python
 from tests.stages.sources_in_view import make_run

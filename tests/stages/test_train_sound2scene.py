@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avdata.audio_spec import SOUND2SCENE, AudioSpec
+from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.config import ShardSettings
 from avdata.errors import SettingsError
-from stages.common import pair_data
-from stages.common.checkpoint import ModelCard, load_model, load_weights, save_weights
-from stages.common.feature_space import FeatureSpace
-from stages.common.features import Features
-from stages.common.frozen_encoder import load_image_encoder
-from stages.common.launch import read_settings
-from stages.common.pairs import PairReader, Pairs, read_clips
+from stages.engine.checkpoint import ModelCard, load_model, load_weights, save_weights
+from stages.engine.feature_space import FeatureSpace
+from stages.engine.launch import read_settings
+from stages.image_encoder.frozen import load_image_encoder
 from stages.models import build
+from stages.pairs import data as pair_data
+from stages.pairs.clips import PairReader, Pairs, read_clips
+from stages.pairs.features import Features
 from stages.train_sound2scene import Settings, audio_spec
 from tests.stages.programs import ROOT
 from tests.stages.tones import (

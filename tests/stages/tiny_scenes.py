@@ -13,11 +13,11 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from avdata.audio_spec import SOUND2SCENE
+from avdata.audio.spec import SOUND2SCENE
 from avdata.store import Store
-from stages.common.checkpoint import ModelCard, save_weights
+from stages.engine.checkpoint import ModelCard, save_weights
 from stages.models import build
-from stages.models.icgan import Generator, unit_norm
+from stages.sound2scene.icgan import Generator, unit_norm
 from tests.shard_factory import Made, pack, write_table
 
 DIM = 32  # of features

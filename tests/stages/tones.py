@@ -12,9 +12,9 @@ import torch
 
 from avdata.config import ShardSettings
 from avdata.store import Store
-from stages.common.checkpoint import ModelCard, save_weights
-from stages.common.launch import launch
-from stages.common.metrics_log import read_metrics
+from stages.engine.checkpoint import ModelCard, save_weights
+from stages.engine.launch import launch
+from stages.engine.metrics_log import read_metrics
 from stages.models import build
 from stages.train_sound2scene import Settings, train
 from tests import shard_factory

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from avdata.strict import section
-from stages.common.launch import launch
-from stages.common.meters import gather
-from stages.common.optim import adam
-from stages.common.run import Run
-from stages.common.settings import TrainSettings
+from stages.engine.launch import launch
+from stages.engine.meters import gather
+from stages.engine.optim import adam
+from stages.engine.run import Run
+from stages.engine.settings import TrainSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from stages.common.checkpoint import load_weights
-from stages.common.launch import launch
-from stages.common.metrics_log import read_metrics
+from stages.engine.checkpoint import load_weights
+from stages.engine.launch import launch
+from stages.engine.metrics_log import read_metrics
 from tests.stages.programs import python
 from tests.stages.toy_trainer import Settings, train
 

@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avdata.audio_spec import SOUND2SCENE
+from avdata.audio.spec import SOUND2SCENE
+from avdata.shards.views import View
 from avdata.strict import section, setting
-from avdata.views import View
-from stages.common.batches import TensorBatch
-from stages.common.checkpoint import ModelCard
-from stages.common.launch import launch
-from stages.common.optim import adamw, warmup_cosine
-from stages.common.run import Run
-from stages.common.settings import TrainSettings
+from stages.engine.batches import TensorBatch
+from stages.engine.checkpoint import ModelCard
+from stages.engine.launch import launch
+from stages.engine.optim import adamw, warmup_cosine
+from stages.engine.run import Run
+from stages.engine.settings import TrainSettings
 
 
 class Toy(nn.Module):

@@ -11,7 +11,7 @@ import pytest
 def torch_fidelity_module(name: str) -> ModuleType:
     """Return one module of torch-fidelity; skips the test where it is not installed."""
     pytest.importorskip("torch")
-    from stages.common import torchaudio_guard
+    from stages.engine import torchaudio_guard
 
     torchaudio_guard.install()
     pytest.importorskip("torch_fidelity")

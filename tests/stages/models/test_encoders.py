@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avdata.audio_spec import SOUND2SCENE
+from avdata.audio.spec import SOUND2SCENE
 from avdata.errors import SettingsError
+from stages.image_encoder.model import ImageEncoder, SwAV
 from stages.losses.info_nce import euclidean_info_nce
 from stages.models import MODELS, build
-from stages.models.audio_encoder import AudioEncoder
-from stages.models.image_encoder import ImageEncoder, SwAV
-from stages.models.resnet import make_trunk
+from stages.nn.resnet import make_trunk
+from stages.sound2scene.audio_encoder import AudioEncoder
 from tests.stages.models.published_checkpoints import randomised, reference_resnet
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from scipy import signal
 
-from avdata import audio_spec, spectrograms
-from avdata.audio_spec import AVSTYLE, LOCALIZER, SOUND2SCENE, AudioSpec
-from stages.models.frontend import Frontend
+from avdata.audio import spec as audio_spec
+from avdata.audio import spectrograms
+from avdata.audio.spec import AVSTYLE, LOCALIZER, SOUND2SCENE, AudioSpec
+from stages.nn.frontend import Frontend
 
 LOCALIZER_1S = replace(LOCALIZER, name="localizer_1s", n_samples=16000)
 SPECS = [*audio_spec.SPECS.values(), LOCALIZER_1S]

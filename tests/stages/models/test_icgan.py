@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from avdata.errors import WeightsError
-from stages.models.biggan_layers import SpectralConv2d, spectral_weight
-from stages.models.icgan import Discriminator, Generator
-from stages.models.published_icgan import (
+from stages.sound2scene.biggan_layers import SpectralConv2d, spectral_weight
+from stages.sound2scene.icgan import Discriminator, Generator
+from stages.sound2scene.published_icgan import (
     from_published,
     load_discriminator,
     load_generator,

@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from avdata import frames
-from avdata.audio_spec import LOCALIZER
+from avdata.audio.spec import LOCALIZER
 from avdata.clip import Status
 from avdata.config import SelectSettings
 from avdata.scorers.localizer import iter_patches
 from avdata.steps.select import SelectStep
-from stages.models.frontend import Frontend
-from stages.models.localizer import Localizer, export_onnx
+from stages.localizer.model import Localizer, export_onnx
+from stages.nn.frontend import Frontend
 from tests.clip_factory import ClipFactory
 from tests.stages.models.published_checkpoints import randomised
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from avdata.errors import SettingsError, WeightsError
-from stages.models.audio_encoder import AudioEncoder
-from stages.models.image_encoder import ImageEncoder, SwAV
-from stages.models.published import load_published, read_tensors
-from stages.models.resnet import make_trunk
+from stages.image_encoder.model import ImageEncoder, SwAV
+from stages.nn.published import load_published, read_tensors
+from stages.nn.resnet import make_trunk
+from stages.sound2scene.audio_encoder import AudioEncoder
 from tests.stages.models.published_checkpoints import (
     reference_resnet,
     sound2scene_checkpoint,

@@ -1,0 +1,68 @@
+"""The demo: make the videos, serve them on this machine, run the whole pipeline on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the videos.")]
+PerKind = Annotated[
+    int, typer.Option("--videos-per-kind", min=1, help="Videos of each of the 8 kinds.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-w", min=1, help="Processes; default: one per core.")
+]
+
+
+def demo_data(
+    folder: Annotated[Path, typer.Argument(help="Where the videos and their manifest go.")],
+    seed: Seed = 0,
+    videos_per_kind: PerKind = 2,
+    workers: Workers = None,
+) -> None:
+    """Make a small set of mini-hike videos with sound, ground truth and a manifest."""
+    typer.echo(_make(folder, seed, videos_per_kind, workers))
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run folder.")] = Path("runs/demo"),
+    pipeline: Annotated[
+        Path, typer.Option("--pipeline", help="Pipeline file to run on the videos.")
+    ] = Path("pipelines/demo.yaml"),
+    seed: Seed = 0,
+    videos_per_kind: PerKind = 2,
+    workers: Workers = None,
+) -> None:
+    """Make the mini-hike videos, serve them on 127.0.0.1, and run the whole pipeline on them."""
+    from dataclasses import replace
+
+    from avdata.cli.terminal import new_console, print_summary
+    from avdata.config import load_pipeline
+    from avdata.demo import DEFAULT_PORT, serve
+    from avdata.run.executors import executor
+    from avdata.run.pipeline import run
+    from avdata.run.progress import Progress
+
+    settings = load_pipeline(pipeline)
+    folder = output.with_name(f"{output.name}-data")
+    manifest = _make(folder, seed, videos_per_kind, workers)
+    settings = replace(settings, manifest=manifest, output=str(output))
+    screen = new_console()
+    with serve(folder, DEFAULT_PORT), executor() as where:
+        summary = run(settings, where, Progress(screen))
+    print_summary(summary, screen)
+    screen.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _make(folder: Path, seed: int, videos_per_kind: int, workers: int | None) -> str:
+    from avdata.cli.terminal import new_console
+    from avdata.demo import make_demo
+    from avdata.run.progress import Progress
+
+    with Progress(new_console()).counter("videos") as show:
+        manifest = make_demo(
+            folder, seed=seed, videos_per_kind=videos_per_kind, workers=workers, progress=show
+        )
+    return str(manifest)

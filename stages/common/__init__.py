@@ -1,1 +1,0 @@
-"""What every trainer stands on; README.md shows a whole trainer."""

@@ -1,0 +1,1 @@
+"""What every trainer stands on: a run, its batches, its checkpoints; README.md."""

@@ -1,0 +1,233 @@
+"""Checkpoints: a folder that is there is complete, a weights file describes itself.
+
+checkpoints/step-00001000/NAME.safetensors      weights of each model, and NAME.ema.safetensors
+checkpoints/step-00001000/state.pt              all else that an exact resume needs
+model.safetensors                               the product: training is complete
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import stages.models
+from avdata.audio.spec import AudioSpec
+from avdata.errors import SettingsError, WeightsError
+from avdata.store import explained, temporary_name
+from avdata.strict import to_tree
+from stages.engine.errors import CheckpointError
+from stages.nn.published import read_plain
+
+if TYPE_CHECKING:
+    from stages.engine.feature_space import FeatureSpace
+
+FORMAT = "avdata-checkpoint"
+FORMAT_VERSION = 1
+METADATA_KEY = "avdata"
+STATE_NAME = "state.pt"
+PRODUCT_NAME = "model.safetensors"
+FOLDER_PATTERN = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """How a model is built again: its name in the registry, its arguments, how it hears, and
+    of which image encoder the features are that it reads or writes."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values
+    audio: AudioSpec | None = None
+    features: FeatureSpace | None = None
+
+    def metadata(self, **facts: Any) -> dict[str, Any]:
+        """Return what stands in the header of a weights file, with facts of this training."""
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "model": self.name,
+            "settings": to_tree(self.settings),
+            "audio": to_tree(self.audio),
+            "features": to_tree(self.features),  # files from before it was written lack the key
+            **facts,
+        }
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write one safetensors file, atomically; tensors that share memory are written twice."""
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    beside = path.with_name(temporary_name(path.name))
+    try:
+        with explained(str(path)):
+            save_file(own, beside, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+            _sync(beside)
+            os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return metadata and weights (on the CPU) of a weights file or a finished training's folder.
+
+    Raises CheckpointError if it is missing, damaged, or no file of this project.
+    """
+    file = _weights_file(path)
+    with _opened(file) as opened:
+        metadata = _metadata(file, opened)
+        names = opened.keys()
+        return metadata, {name: opened.get_tensor(name) for name in names}
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the metadata alone, without reading the weights; raises as `load_weights` does."""
+    file = _weights_file(path)
+    with _opened(file) as opened:
+        return _metadata(file, opened)
+
+
+def _weights_file(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    if file.is_dir():
+        file = file / PRODUCT_NAME
+    if not file.is_file():
+        raise CheckpointError(
+            f"there is no {file}: the training that makes it has not finished; run it, or name a "
+            "file under its checkpoints/"
+        )
+    return file
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            yield opened
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}); copy or train it again") from None
+
+
+def _metadata(file: Path, opened: Any) -> dict[str, Any]:
+    try:
+        found = json.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"))
+    except ValueError:
+        found = None
+    metadata: dict[str, Any] = found if isinstance(found, dict) else {}
+    whole = metadata.keys() >= {"model", "settings", "audio"}
+    if metadata.get("format") != FORMAT or not whole:
+        raise CheckpointError(
+            f"{file} does not describe itself as {FORMAT}; published checkpoints are read by the "
+            "model they belong to"
+        )
+    if metadata.get("version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file} has format version {metadata.get('version')!r}, this program reads "
+            f"{FORMAT_VERSION}"
+        )
+    return metadata
+
+
+def load_model(
+    path: str | os.PathLike[str], build: Callable[..., nn.Module] = stages.models.build
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the model that a weights file describes, in eval mode on the CPU; return its metadata.
+
+    build: from a registered name and arguments to a network. Raises CheckpointError if the weights
+    do not fit it.
+    """
+    metadata, weights = load_weights(path)
+    model = build(metadata["model"], **metadata["settings"])
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the model it names: {error}") from None
+    return model.eval(), metadata
+
+
+def require_audio(metadata: Mapping[str, Any], spec: AudioSpec, where: str) -> None:
+    """Raise SettingsError if a model was trained on sound seen through another front-end."""
+    trained = AudioSpec.from_json(json.dumps(metadata["audio"])) if metadata["audio"] else None
+    if trained != spec:
+        seen = "none" if trained is None else trained.to_json()
+        raise SettingsError(
+            f"{where} was trained with the front-end {seen}, not {spec.to_json()}; give the "
+            "settings it was trained with, or another file"
+        )
+
+
+def write_checkpoint(
+    folder: Path,
+    step: int,
+    weights: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]],
+    state: Mapping[str, Any],
+) -> Path:
+    """Write a checkpoint beside and rename it; return its path. An old one of this step gives way.
+
+    weights: of each file, its tensors and its metadata.
+    """
+    target = folder / f"step-{step:08d}"
+    beside = folder / temporary_name(target.name)
+    try:
+        with explained(str(target)):
+            beside.mkdir(parents=True)
+            for name, (tensors, metadata) in weights.items():
+                save_weights(beside / f"{name}.safetensors", tensors, metadata)
+            torch.save(dict(state), beside / STATE_NAME)
+            _sync(beside / STATE_NAME)
+            if target.exists():
+                remove_checkpoint(target)
+            os.rename(beside, target)
+            _sync(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint so that no part of it is ever taken for a whole one."""
+    doomed = path.with_name(temporary_name(path.name))
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Return the complete checkpoints by step, first to last."""
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = ((FOLDER_PATTERN.fullmatch(path.name), path) for path in names)
+    return {int(match[1]): path for match, path in found if match}
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the state of a checkpoint; raises CheckpointError if it is damaged."""
+    file = path / STATE_NAME
+    try:
+        state: Any = read_plain(file)
+    except WeightsError as error:
+        raise CheckpointError(
+            f"{error}; remove {path} to go on from an earlier checkpoint, or start anew with "
+            "--fresh"
+        ) from None
+    if not isinstance(state, dict) or state.get("version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file} has another format than {FORMAT_VERSION}; start anew with --fresh"
+        )
+    return dict(state)
+
+
+def _sync(path: Path) -> None:
+    """Make sure that what is renamed next is on the disk, so that a power cut leaves no holes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The image encoder (SwAV), whose features other families generate from."""

@@ -1,0 +1,1 @@
+"""The sound-source localizer, which picks the frame that shows the sound."""

@@ -1,0 +1,54 @@
+"""Learning rates against torch's schedulers, groups by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from stages.engine.optim import adam, adamw, warmup_cosine
+
+
+def schedule_of(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+    scheduler = make(optimizer)
+    rates = []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_cosine_is_torchs() -> None:
+    def make(optimizer: torch.optim.Optimizer) -> LRScheduler:
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20, eta_min=0.1)
+
+    ours = [warmup_cosine(step, 20, 0.4, final=0.1) for step in range(1, 21)]
+    assert ours == pytest.approx(schedule_of(make))
+
+
+def test_warmup_rises_to_the_peak() -> None:
+    rates = [warmup_cosine(step, 10, 2.0, warmup=4) for step in range(1, 11)]
+    assert rates[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert 0 < rates[-1] < 0.5
+
+
+def test_only_matrices_decay() -> None:
+    module = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3))
+    module[0].weight.requires_grad_(True)
+    groups = adamw(module, lr=1.0, weight_decay=0.3).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert [decay[id(p)] for p in module.parameters()] == [0.3, 0.0, 0.0, 0.0]
+
+
+def test_frozen_parameters_stay_out() -> None:
+    module = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    module[0].requires_grad_(False)
+    for optimizer in (adam(module, lr=1.0), adamw(module, lr=1.0, weight_decay=0.1)):
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        assert held == {id(p) for p in module[1].parameters()}

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from stages.engine.optim import adam
 from stages.losses.hinge import discriminator_hinge, generator_hinge
-from stages.sound2scene.icgan import Discriminator, Generator, unit_norm
+from stages.nn.sphere import unit_norm
+from stages.sound2scene.icgan import Discriminator, Generator
 from stages.train_icgan import BETAS, EPS, channels_last
 
 

@@ -32,10 +32,11 @@ from stages.engine.settings import TrainSettings, bounded
 from stages.image_encoder.frozen import Encoder, load_image_encoder
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
+from stages.nn.pictures import as_images, as_pictures
+from stages.nn.sphere import unit_norm
 from stages.pairs.clips import read_clips
 from stages.pairs.features import cached_features
-from stages.sound2scene.icgan import unit_norm
-from stages.sound2scene.instances import Instances, as_images, as_pictures, open_instances
+from stages.sound2scene.instances import Instances, open_instances
 
 BETAS, EPS = (0.0, 0.999), 1e-6  # of Adam, in BigGAN and IC-GAN
 GRID_ROWS, GRID_COLUMNS = 8, 8  # of the sample pictures

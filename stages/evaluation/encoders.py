@@ -13,8 +13,8 @@ from avdata.errors import SettingsError
 from avdata.strict import to_tree
 from stages.generation.inputs import InputError
 from stages.image_encoder.frozen import weights_sha256
-from stages.sound2scene.icgan import unit_norm
-from stages.sound2scene.instances import as_pictures
+from stages.nn.pictures import as_pictures
+from stages.nn.sphere import unit_norm
 from stages.sound2scene.scene import Sound2Scene
 
 if TYPE_CHECKING:

@@ -133,11 +133,6 @@ class Discriminator(nn.Module):
         return score
 
 
-def unit_norm(h: Tensor) -> Tensor:
-    """Return features [..., D] scaled to unit length, as the generator expects them."""
-    return F.normalize(h, dim=-1)
-
-
 def _attentions(
     sides: Sequence[int], widths: Sequence[int], attention_px: Sequence[int]
 ) -> nn.ModuleDict:

@@ -22,6 +22,7 @@ from avdata.shards.folder import open_folder, read_dataset
 from avdata.shards.views import View
 from avdata.store import Store
 from avdata.strict import digest
+from stages.nn.pictures import as_pictures
 from stages.pairs.features import Features
 from stages.pairs.neighbours import neighbourhoods
 
@@ -106,19 +107,6 @@ def open_instances(
         features=features,
         neighbours=np.load(store.full(near)),
     )
-
-
-def as_pictures(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return uint8 [B, H, W, 3] as float32 [B, 3, H, W] in [-1, 1] on the device."""
-    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float()
-    return x.div_(127.5).sub_(1)
-
-
-def as_images(x: Tensor) -> NDArray[np.uint8]:
-    """Return pictures [B, 3, H, W] in [-1, 1] as uint8 [B, H, W, 3], clamped."""
-    scaled = x.detach().float().clamp(-1, 1).add(1).mul(127.5).round().byte()
-    images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
-    return images
 
 
 def _decode(

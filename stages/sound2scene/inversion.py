@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.sound2scene.icgan import Generator, unit_norm
+from stages.nn.sphere import unit_norm
+from stages.sound2scene.icgan import Generator
 
 Features = Callable[[Tensor], Tensor]  # pictures [B, 3, H, W] in [-1, 1] → features [B, D]
 

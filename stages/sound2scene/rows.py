@@ -16,13 +16,13 @@ from torch import Tensor
 
 from avdata.frames import resize
 from stages.engine.rng import generator_for
-from stages.generation.gradcam import cosine_to, grad_cam, own_length
 from stages.generation.inputs import Picture, Sound
 from stages.generation.sheets import Panel, Row, panel_size, picture_panel, share_panel, sound_panel
 from stages.generation.sounds import amplitude, fit, mixed
-from stages.sound2scene.instances import as_images, as_pictures
+from stages.nn.gradcam import cosine_to, grad_cam, own_length
+from stages.nn.pictures import as_images, as_pictures
+from stages.nn.sphere import Way, angle_rad, interpolated
 from stages.sound2scene.inversion import Inversion, edited, invert
-from stages.sound2scene.latents import Way, angle_rad, interpolated
 from stages.sound2scene.scene import Sound2Scene
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from stages.generation.inputs import InputError, Picture, Sound
 from stages.generation.sounds import fit
 from stages.image_encoder.frozen import Encoder
 from stages.nn.frontend import Frontend
+from stages.nn.pictures import as_images, as_pictures
+from stages.nn.sphere import interpolated, unit_norm
 from stages.sound2scene.audio_encoder import AudioEncoder
-from stages.sound2scene.icgan import Generator, unit_norm
-from stages.sound2scene.instances import as_images, as_pictures
-from stages.sound2scene.latents import interpolated
+from stages.sound2scene.icgan import Generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,7 +24,7 @@ from stages.evaluate import open_model
 from stages.generation.inputs import InputError, Picture, Sound
 from stages.image_encoder.frozen import load_image_encoder
 from stages.models import build
-from stages.sound2scene.latents import interpolated
+from stages.nn.sphere import interpolated
 from stages.sound2scene.load import load_model
 from stages.sound2scene.published_icgan import to_published
 from stages.sound2scene.scene import Sight, Sound2Scene

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.sound2scene.icgan import Generator, unit_norm
+from stages.nn.sphere import unit_norm
+from stages.sound2scene.icgan import Generator
 from stages.sound2scene.inversion import edited, invert
 
 

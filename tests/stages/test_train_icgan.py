@@ -22,10 +22,12 @@ from stages.engine.feature_space import FeatureSpace
 from stages.engine.launch import launch
 from stages.image_encoder.frozen import load_image_encoder
 from stages.models import build
+from stages.nn.pictures import as_images, as_pictures
+from stages.nn.sphere import unit_norm
 from stages.pairs.clips import read_clips
 from stages.pairs.features import Features, cached_features
-from stages.sound2scene.icgan import Generator, unit_norm
-from stages.sound2scene.instances import Instances, as_images, as_pictures
+from stages.sound2scene.icgan import Generator
+from stages.sound2scene.instances import Instances
 from stages.train_icgan import Settings, train
 from tests import shard_factory
 from tests.shard_factory import Made, pack, write_table

@@ -17,7 +17,8 @@ from avdata.audio.spec import SOUND2SCENE
 from avdata.store import Store
 from stages.engine.checkpoint import ModelCard, save_weights
 from stages.models import build
-from stages.sound2scene.icgan import Generator, unit_norm
+from stages.nn.sphere import unit_norm
+from stages.sound2scene.icgan import Generator
 from tests.shard_factory import Made, pack, write_table
 
 DIM = 32  # of features

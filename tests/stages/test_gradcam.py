@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stages.generation.gradcam import cosine_to, grad_cam, own_length
+from stages.nn.gradcam import cosine_to, grad_cam, own_length
 
 
 class Linear(nn.Module):

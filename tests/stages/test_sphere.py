@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.sound2scene.latents import Way, angle_rad, interpolated
+from stages.nn.sphere import Way, angle_rad, interpolated
 
 THETA = 1.1
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from stages.sound2scene.icgan import unit_norm
-
 Way = Literal["lerp", "slerp"]
+
+
+def unit_norm(h: Tensor) -> Tensor:
+    """Return features [..., D] scaled to unit length, as the generator expects them."""
+    return F.normalize(h, dim=-1)
 
 
 def interpolated(a: Tensor, b: Tensor, t: float, way: Way = "lerp") -> Tensor:

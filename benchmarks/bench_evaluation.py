@@ -28,11 +28,13 @@ from numpy.typing import NDArray
 from stages.engine import torchaudio_guard
 from stages.evaluate import PLOTTED
 from stages.evaluation import scores
-from stages.evaluation.samples import FeatureCache, Samples
 from stages.judges.inception import InceptionFeatures
 from stages.metrics.bootstrap import RESAMPLES
 from stages.metrics.frechet import Moments, Reference, fid_interval, frechet_distance
+from stages.nn.encoder import Encoder
 from stages.nn.inception import InceptionV3
+from stages.pairs.features import FeatureCache
+from stages.pairs.samples import Samples
 
 SETS = 4  # of pictures: systems
 KS = (1, 5, 10)
@@ -120,20 +122,20 @@ def compare(real: NDArray[np.float32], drawn: NDArray[np.float32], floor: float)
     print(f"{f'peer: FID, {RESAMPLES} full resamples (1 timed)':46}{took:8.0f}{took / floor:10.0f}")
 
 
-class Counted:
+class Counted(Encoder):
     """Inception-v3, and how many pictures it has been given."""
 
     def __init__(self, device: str) -> None:
         torch.manual_seed(0)
         self.inner = InceptionFeatures(InceptionV3(), has_head=True, device=device)
-        self.dim, self.given = self.inner.dim, 0
+        self.dim, self.description, self.given = self.inner.dim, self.inner.description, 0
 
     def fingerprint(self) -> dict[str, Any]:
         return self.inner.fingerprint()
 
-    def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def pictures(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         self.given += len(images)
-        return self.inner.encode(images)
+        return self.inner.pictures(images)
 
 
 def once_for_all(n: int) -> None:
@@ -143,7 +145,7 @@ def once_for_all(n: int) -> None:
     looks = Counted(device)
     pictures = rng.integers(0, 256, (SETS, n, 128, 128, 3), dtype=np.uint8)
     sets = [
-        Samples({"set": number}, n, lambda rows, own=own: [own[row] for row in rows])
+        Samples("pictures", {"set": number}, n, lambda rows, own=own: [own[row] for row in rows])
         for number, own in enumerate(pictures)
     ]
     sampling = scores.Sampling([f"video {i // 2}" for i in range(n)], RESAMPLES, 0)
@@ -161,7 +163,7 @@ def once_for_all(n: int) -> None:
                 scores.recall(similarity, targets, KS, sampling)
                 scores.by_class(similarity, targets, KS, [str(i) for i in range(50)], sampling)
 
-    looks.encode([pictures[0, 0]])  # warms up
+    looks.pictures([pictures[0, 0]])  # warms up
     print(f"\n{SETS} sets of {n} pictures, Inception-v3 on {device}{'s':>15}{'ratio':>10}  given")
     base = 0.0
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:

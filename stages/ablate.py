@@ -1,13 +1,13 @@
-"""Train and score the grid of the paper's ablations: python -m stages.ablate PIPELINE.yaml
+"""Train and score the grid of a paper's ablations: python -m stages.ablate PIPELINE.yaml
 
-    Table 2   loss, frame selection, seconds heard; each row differs from `full` in one thing
-    Fig. 16   number of classes: R@5 of each class
+Each row differs from `full` in one thing; some families also go by the number of classes. Which
+rows there are stands in each family's `ablations.py`.
 
-Each cell is a run of its own under <output>/stages/ablate/NAME: `stages.train_sound2scene`, then
+Each cell is a run of its own under <output>/stages/ablate/NAME: the family's trainer, then
 `stages.evaluate`, as their sections say but for what the cell changes; `full` changes nothing, and
-is the pipeline's own training. Shards, image encoder and generator are those of the pipeline. With
-several seeds, the tables show the pipeline's own, and R@1 over all of them. What is complete is not
-trained again.
+is the pipeline's own training. Shards and the other parts are those of the pipeline. With several
+seeds, the tables show the pipeline's own, and R@1 over all of them. What is complete is not trained
+again.
 """
 
 from __future__ import annotations
@@ -20,62 +20,54 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from avdata.config import Pipeline
+from avdata.errors import SettingsError
 from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
-from stages.engine.errors import TrainingError
+from stages.engine.errors import TrainingError, nearest
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluate import CLIPS
 from stages.evaluation.ablations import classes_table, grid_table, lead, mean_hit
+from stages.evaluation.grid import FULL, Grid
 from stages.evaluation.page import chapter
 from stages.evaluation.tables import markdown
+from stages.families import families, family
+from stages.family import Family
 
 NAME, TITLE = "ablate", "Ablations"
-TRAINER, JUDGE = "train_sound2scene", "evaluate"
+JUDGE = "evaluate"
 SHARED = ("features", f"{JUDGE}/features")  # caches, the same for all cells
-
-Row = Literal["l2", "l_nce", "no_selection", "1_s", "5_s", "full"]
-CHANGES: dict[str, dict[str, Any]] = {
-    "l2": {"loss": "l2"},
-    "l_nce": {"loss": "l_nce"},
-    "no_selection": {"data.frames": "mid"},
-    "1_s": {"duration_s": 1.0},
-    "5_s": {"duration_s": 5.0},
-    "full": {},
-}
-"""What each row of Table 2 changes in the trainer's section."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Which cells are trained."""
 
-    rows: tuple[Row, ...] = setting(
-        ("l2", "l_nce", "1_s", "5_s", "full"),
-        "Rows of Table 2; no_selection needs all_frames_shards.",
+    family: str | None = setting(
+        None, "Whose ablations; null: of the family whose trainer has a section in this file."
     )
-    class_counts: tuple[int, ...] = setting((), "Numbers of classes of Fig. 16.")
+    rows: tuple[str, ...] | None = setting(
+        None, "Rows of the family's table; null: all that need no other shards."
+    )
+    class_counts: tuple[int, ...] = setting(
+        (), "Numbers of classes to train on, for the family's table by classes."
+    )
     seeds: int = setting(
-        1, "Trainings of each row of Table 2: with the pipeline's seed, and those that follow it."
+        1, "Trainings of each row: with the pipeline's seed, and those that follow it."
     )
     all_frames_shards: str | None = setting(
-        None, "Shards of the same clips packed with frames: all, to train no_selection on."
+        None, "Shards of the same clips packed with frames: all, for the rows that need them."
     )
     launcher: str = setting(
         "", "In place of `python` for training, as in `torchrun --nproc-per-node 8`."
     )
 
     def __post_init__(self) -> None:
-        if not self.rows and not self.class_counts:
+        if self.rows == () and not self.class_counts:
             raise ValueError("rows and class_counts are both empty: there is nothing to train")
-        if "no_selection" in self.rows and self.all_frames_shards is None:
-            raise ValueError(
-                "no_selection takes the middle frame, which shards of picked frames do not hold: "
-                "give all_frames_shards, packed with steps.shard.frames=all, or leave the row out"
-            )
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
         if any(count < 2 for count in self.class_counts):
@@ -97,33 +89,63 @@ class Cell:
 
 def ablate(
     path: str, overrides: Sequence[str], pipeline: Pipeline, settings: Settings
-) -> dict[str, Any]:
+) -> tuple[Family, dict[str, Any]]:
     """Train and score all cells; return the results of each. Raises TrainingError if one fails."""
+    one, grid, rows = chosen(pipeline, settings)
     results: dict[str, Any] = {}
     clips: dict[str, list[Any]] = {}  # of each row and seed, what is said of every clip
-    for cell in cells(pipeline, settings):
-        share_caches(stage_folder(pipeline, TRAINER).parent, cell.scored / "stages")
-        train = [*shlex.split(settings.launcher or sys.executable), "-m", f"stages.{TRAINER}"]
+    for cell in cells(pipeline, settings, one, grid, rows):
+        share_caches(stage_folder(pipeline, grid.trainer).parent, cell.scored / "stages")
+        train = [*shlex.split(settings.launcher or sys.executable), "-m", f"stages.{grid.trainer}"]
         judge = [sys.executable, "-m", f"stages.{JUDGE}"]
-        heard = {"audio_encoder": str(cell.trained / "stages" / TRAINER)}
         for command, name, output, own in (
-            (train, TRAINER, cell.trained, cell.trainer),
-            (judge, JUDGE, cell.scored, {**cell.judge, **heard}),
+            (train, grid.trainer, cell.trained, cell.trainer),
+            (judge, JUDGE, cell.scored, cell.judge),
         ):
             changes = {"output": str(output), "seed": cell.seed}
             changes |= {f"stages.{name}.{k}": v for k, v in own.items()}
             ours = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
             words = [word for change in (*overrides, *ours) for word in ("--set", change)]
-            _run([*command, path, *words], cell.name, shown=name == TRAINER)
+            _run([*command, path, *words], cell.name, shown=name == grid.trainer)
         scored = cell.scored / "stages" / JUDGE
         results[cell.name] = json.loads((scored / "results.json").read_bytes())
         lines = (scored / CLIPS).read_text(encoding="utf-8").splitlines()
         clips.setdefault(cell.row, []).append([json.loads(line) for line in lines])
-    for row in settings.rows:
-        results[row]["seeds"] = {"R@1": [mean_hit(own) for own in clips[row]]}
-        if row != "full" and "full" in clips:
-            results[row]["full_ahead"] = lead(clips["full"], clips[row], pipeline.seed)
-    return results
+    for row in rows:
+        hits = [mean_hit(own, grid.system) for own in clips[row]]
+        results[row]["seeds"] = {"R@1": hits}
+        if row != FULL and FULL in clips:
+            ahead = lead(clips[FULL], clips[row], grid.system, pipeline.seed)
+            results[row]["full_ahead"] = ahead
+    return one, results
+
+
+def chosen(pipeline: Pipeline, settings: Settings) -> tuple[Family, Grid, tuple[str, ...]]:
+    """Return family, grid and rows; raises SettingsError for what there is not."""
+    able = [one for one in families() if one.ablations is not None]
+    if settings.family is not None:
+        found = [family(settings.family)]
+    else:
+        found = [f for f in able if f.ablations and f.ablations.trainer in pipeline.stages]
+    having = ", ".join(one.name for one in able)
+    if len(found) != 1 or found[0].ablations is None:
+        raise SettingsError(
+            f"stages.{NAME}.family: name one family whose ablations are to be trained; these have "
+            f"some: {having}"
+        )
+    one, grid = found[0], found[0].ablations
+    rows = grid.by_default if settings.rows is None else settings.rows
+    for row in rows:
+        if row not in grid.rows:
+            raise SettingsError(f"stages.{NAME}.rows: no {row!r}; {nearest(row, grid.rows)}")
+        if grid.rows[row].all_frames and settings.all_frames_shards is None:
+            raise SettingsError(
+                f"{row} needs every frame, which shards of picked frames do not hold: give "
+                "all_frames_shards, packed with steps.shard.frames=all, or leave the row out"
+            )
+    if settings.class_counts and grid.class_setting is None:
+        raise SettingsError(f"stages.{NAME}.class_counts: {one.name} has no table by classes")
+    return one, grid, rows
 
 
 def share_caches(base: Path, own: Path) -> None:
@@ -145,54 +167,58 @@ def _run(command: Sequence[str], cell: str, *, shown: bool) -> None:
         )
 
 
-def cells(pipeline: Pipeline, settings: Settings) -> list[Cell]:
-    """Return the cells of the grid; shards and frozen parts are the pipeline's own."""
-    shards = (pipeline.stages.get(TRAINER) or {}).get("train", {}).get("shards")
-    shards = shards or str(pipeline.output)
+def cells(
+    pipeline: Pipeline, settings: Settings, one: Family, grid: Grid, rows: Sequence[str]
+) -> list[Cell]:
+    """Return the cells of the grid; shards and all other parts are the pipeline's own."""
+    given = {name: pipeline.stages.get(name) or {} for name in (grid.trainer, JUDGE)}
+    shards = given[grid.trainer].get("train", {}).get("shards") or str(pipeline.output)
     parts = {
         part: str(stage_folder(pipeline, stage))
-        for part, stage in (("image_encoder", "train_image_encoder"), ("generator", "train_icgan"))
-    }
-    given = {name: pipeline.stages.get(name) or {} for name in (TRAINER, JUDGE)}
-    eye = given[TRAINER].get("image_encoder") or parts["image_encoder"]
-    trainer = {"train.shards": shards, "image_encoder": eye}
-    judge = {
-        "shards": given[JUDGE].get("shards") or shards,
-        "systems": ["sound2scene"],
-        "image_encoder": given[JUDGE].get("image_encoder") or eye,
-        "generator": given[JUDGE].get("generator") or parts["generator"],
-        "classes_file": given[TRAINER].get("data", {}).get("classes_file"),
-    }
+        for part, stage in one.parts.items()
+        if part != grid.part
+    } | (given[JUDGE].get("parts") or {})
+    trainer = {"train.shards": shards}
+    for name, part in grid.inherited.items():
+        trainer[name] = given[grid.trainer].get(name) or parts[part]
+        parts[part] = (given[JUDGE].get("parts") or {}).get(part) or trainer[name]
+    judge = {"shards": given[JUDGE].get("shards") or shards, "systems": [grid.system]}
+    # The candidates are what was trained on, unless the evaluation names others.
+    trained_on = (given[grid.trainer].get("data") or {}).get("classes_file")
+    judge["classes_file"] = given[JUDGE].get("classes_file") or trained_on
     folder = stage_folder(pipeline, NAME)
+
+    def cell(row: str, name: str, seed: int, own: Mapping[str, Any], **scored: Any) -> Cell:
+        place = folder / name
+        trained, changes = (Path(pipeline.output), {}) if name == FULL else (place, own)
+        heard = {"parts": {**parts, grid.part: str(trained / "stages" / grid.trainer)}}
+        return Cell(row, name, seed, trained, place, changes, {**judge, **heard, **scored})
+
     made = []
-    for row in settings.rows:
-        own = trainer | CHANGES[row]
-        if row == "no_selection":
+    for row in rows:
+        own = trainer | dict(grid.rows[row].changes)
+        if grid.rows[row].all_frames:
             own["train.shards"] = settings.all_frames_shards
         for seed in range(pipeline.seed, pipeline.seed + settings.seeds):
-            place = folder / (row if seed == pipeline.seed else f"{row}_seed_{seed}")
-            if place.name == "full":
-                made.append(Cell(row, row, seed, Path(pipeline.output), place, {}, judge))
-            else:
-                made.append(Cell(row, place.name, seed, place, place, own, judge))
+            name = row if seed == pipeline.seed else f"{row}_seed_{seed}"
+            made.append(cell(row, name, seed, own))
     for count in settings.class_counts:
-        own = trainer | {"data.max_classes": count}
-        place = folder / f"{count}_classes"
-        scored = judge | {"max_classes": count}
-        made.append(Cell(place.name, place.name, pipeline.seed, place, place, own, scored))
+        name, own = f"{count}_classes", trainer | {str(grid.class_setting): count}
+        made.append(cell(name, name, pipeline.seed, own, max_classes=count))
     return made
 
 
 def work(given: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> str:
     """Train and score every cell, write the tables; return them."""
-    results = ablate(given.pipeline, given.overrides, pipeline, settings)
-    chapters = []
+    one, results = ablate(given.pipeline, given.overrides, pipeline, settings)
+    grid, chapters = one.ablations, []
+    assert grid is not None
     intro = f"Cells of {pipeline.output}, each trained alike."
-    if settings.rows:
-        chapters.append(grid_table({row: results[row] for row in settings.rows}))
+    if rows := {name: found for name, found in results.items() if "seeds" in found}:
+        chapters.append(grid_table(grid, rows, one.name))
     if settings.class_counts:
         counted = {n: results[f"{n}_classes"] for n in settings.class_counts}
-        chapters.append(classes_table(counted))
+        chapters.append(classes_table(grid, counted))
     text = markdown(TITLE, intro, chapters)
     store = Store(str(stage_folder(pipeline, NAME)))
     store.write_bytes("results.md", text.encode())

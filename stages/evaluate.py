@@ -1,12 +1,13 @@
 """Score what was trained, beside the papers: python -m stages.evaluate PIPELINE.yaml
 
 One picture for each test clip and system. R@k: does the picture show the sound's class? FID and IS:
-do pictures look real and varied? Modality gap: how far apart are sounds and pictures in the latent
-space? All intervals are over source videos. docs/evaluation.md says what is compared with what.
+do pictures look real and varied? Diversity: do pictures of one sound differ? Modality gap: how far
+apart are sounds and pictures in a latent space? All intervals are over source videos.
+docs/evaluation.md says what is compared with what.
 
-Writes results.json, results.md, evaluation.html, section.html, clips.jsonl (a line for each clip)
-and gap.svg to the pipeline's output, stages/evaluate; pictures and features are kept beside, and
-used again.
+Writes results.json, results.md, evaluation.html, section.html, clips.jsonl (a line for each clip),
+gap-FAMILY.svg, and study/items.jsonl for a user study to the pipeline's output, stages/evaluate;
+pictures and features are kept beside, and used again.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,39 +28,47 @@ from avdata.errors import SettingsError, ShardError
 from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
-from stages.engine.errors import CheckpointError
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation import scores
+from stages.evaluation.figures import Judged, judge_warnings, measured, reported
 from stages.evaluation.judges import Look, Recall, open_clip, open_judges, open_looks
 from stages.evaluation.labelled import read_labelled
 from stages.evaluation.page import Evaluation, make_examples, page, section
-from stages.evaluation.samples import FeatureCache, frames_of
-from stages.evaluation.systems import LISTEN, Studio, System
+from stages.evaluation.painters import Painters, own_encoder, trained_here
+from stages.evaluation.studio import Studio
+from stages.evaluation.study import write_items
+from stages.evaluation.system import REAL, System, find_systems
 from stages.evaluation.tables import to_markdown
+from stages.families import families
 from stages.judges.clip import DEFAULT
 from stages.judges.inception import Resize
+from stages.judges.table import Wish
 from stages.metrics.bootstrap import RESAMPLES
 from stages.metrics.frechet import Reference
 from stages.metrics.projection import Method
-from stages.metrics.retrieval import KS, chance, hits_at_k
-from stages.sound2scene.load import STAGES, load_model
-from stages.sound2scene.paper import BASELINES, OTHERS
-from stages.sound2scene.scene import Sound2Scene
+from stages.metrics.retrieval import KS, chance
+from stages.pairs.features import FeatureCache
+from stages.pairs.samples import frames_of
 
 NAME = "evaluate"
 CLIPS = "clips.jsonl"
 EXAMPLES = 8  # clips of which the page shows pictures
 PLOTTED = 1000  # pairs in the plot of the latent space
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What is compared, on which clips, and who judges."""
 
-    systems: tuple[System, ...] = setting(
-        ("sound2scene", "icgan", "retrieval", "upper_bound"),
-        "sound2scene, icgan (hears nothing), retrieval (nearest training frame), upper_bound "
-        "(real frames).",
+    systems: tuple[str, ...] = setting(
+        (),
+        "Systems by name (docs/evaluation.md), upper_bound is real frames; []: all of the families "
+        "that this pipeline trains, and upper_bound.",
+    )
+    folders: dict[str, str] = setting(
+        {}, "Other people's pictures as systems: a name, and the folder with KEY.png of each clip."
     )
     split: str = setting("test", "Split that is scored.")
     train_split: str = setting(
@@ -86,37 +95,49 @@ class Settings:
         None, "Inception: a pt_inception file, or what train_inception wrote; null: FID's own."
     )
     resize: Resize = setting("bicubic", "To 299 px: as clean-fid does, or as the first FID did.")
+    judged_px: int = setting(
+        256, "Side to which all pictures, real ones too, are brought before they are compared."
+    )
     is_splits: int = setting(10, "Splits of the Inception score.")
+    varied: int = setting(4, "Pictures of one sound whose diversity is measured.")
     resamples: int = setting(RESAMPLES, "Bootstrap draws of an interval.")
     projection: Method = setting(
         "tsne", "Plot of the latent space: tsne, umap (pip install 'avdata[umap]') or pca."
     )
-    generator: str | None = setting(None, "Folder or checkpoint; null: what train_icgan made here.")
-    audio_encoder: str | None = setting(None, "The same, of train_sound2scene.")
-    image_encoder: str | None = setting(None, "The same, of train_image_encoder.")
+    parts: dict[str, str] = setting(
+        {},
+        "Folders or checkpoints in the place of what was trained here, by part: generator, "
+        "audio_encoder, image_encoder.",
+    )
+    study_clips: int = setting(40, "Clips that are written for a user study; 0: none.")
     shards: str | None = setting(None, "Folder of shards; null: of this pipeline's own output.")
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: CUDA where there is one.")
     batch_size: int = setting(64, "Pictures or sounds of one batch.")
     workers: int = setting(2, "Threads that read and decode.")
 
     def __post_init__(self) -> None:
-        if not self.systems or len(set(self.systems)) < len(self.systems):
+        if len(set(self.systems)) < len(self.systems):
             raise ValueError(f"systems must name each system once, got {list(self.systems)}")
         if self.split == self.train_split:
             raise ValueError(f"split and train_split must differ, got {self.split} for both")
-        for name in ("is_splits", "resamples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.workers < 0:
-            raise ValueError(f"workers must not be negative, got {self.workers}")
+        for name, least in (
+            *(("is_splits", 1), ("resamples", 1), ("batch_size", 1), ("judged_px", 1)),
+            *(("varied", 2), ("workers", 0), ("study_clips", 0)),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.max_classes is not None and self.max_classes < 2:
             raise ValueError(f"max_classes must be at least 2, got {self.max_classes}")
+        known = {part for one in families() for part in one.parts}
+        if strange := sorted(set(self.parts) - known):
+            raise ValueError(f"parts: no {', '.join(strange)}; known: {', '.join(sorted(known))}")
 
 
 def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     """Return figures and pictures; raises AvdataError for what is missing or does not fit."""
     folder, seed = stage_folder(pipeline, NAME), pipeline.seed
     device = find_device(settings.device)
+    systems = find_systems(settings.systems, settings.folders, trained_here(pipeline))
     shards = settings.shards or str(pipeline.output)
     test, train, classes = read_labelled(
         shards, settings.split, settings.train_split, settings.classes_file, settings.max_classes
@@ -127,38 +148,54 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
             f"to measure; name a split of two or more as stages.{NAME}.split, or pack more clips"
         )
     require_projection(settings.projection)
+    painters = Painters(pipeline.output, settings.parts, settings.device)
     features = FeatureCache(folder / "features", settings.batch_size, settings.workers)
-    model = cache(lambda: open_model(pipeline, settings))  # upper_bound alone needs none
-    studio = Studio(model, test.clips, train.clips, features, folder / "pictures", seed)
-
-    looks = open_looks(settings.features, model, settings.inception, settings.resize, device)
+    studio = Studio(
+        painters.open, test.clips, test.classes, train.clips, features, folder / "pictures", seed
+    )
+    wish = Wish(device=device, weights=settings.inception, resize=settings.resize)
+    looks = open_looks(settings.features, lambda: own_encoder(systems, studio), wish)
     clip, why_not = open_clip(settings.recall, settings.clip, device)
-    samples = {system: studio.samples(system) for system in settings.systems}
-    judges = open_judges(looks, clip, why_not, train, classes, features)
+    side = settings.judged_px
+    samples = {one: one.samples(studio, 0).resized(side) for one in systems}
+    known = frames_of(train.clips).resized(side)
+    judges = open_judges(looks, clip, why_not, train, known, classes, features)
 
-    by_video = scores.Sampling(test.clips.sources, settings.resamples, seed)
-    targets = np.array([classes.index(name) for name in test.classes])
     ks = [k for k in KS if k < len(classes)]  # among as many as there are, all are right
-    real = features.of(frames_of(test.clips), looks).values
-    reference = Reference.of(real)
+    real = frames_of(test.clips).resized(side)
+    reference = Reference.of(features.of(real, looks).values)
+    by_video = scores.Sampling(test.clips.sources, settings.resamples, seed)
+
+    def judged(system: System) -> Judged:
+        return Judged(
+            system=system,
+            samples=samples.get(system, real),
+            studio=studio,
+            judges=judges,
+            reference=reference,
+            classes=classes,
+            targets=np.array([classes.index(name) for name in test.classes]),
+            ks=ks,
+            sampling=by_video,
+            judged_px=side,
+            is_splits=settings.is_splits,
+            varied=settings.varied,
+        )
+
     figures: dict[str, Any] = {}
     clips: list[dict[str, Any]] = [
         {"key": key, "source": source, "class": name}
         for key, source, name in zip(test.clips.keys, by_video.sources, test.classes, strict=True)
     ]
-    for system, own in samples.items():
-        similarity = judges.recall.scores(features.of(own, judges.recall_looks).values)
-        seen = features.of(own, looks).values
-        figures[system] = scores.recall(similarity, targets, ks, by_video)
+    for system, its_family in systems.items():
+        one = judged(system)
+        figures[system.name] = measured(one, {} if its_family is None else dict(its_family.figures))
         for k in ks:
-            for clip_row, hit in zip(clips, hits_at_k(similarity, targets, k), strict=True):
-                clip_row.setdefault(system, {})[f"R@{k}"] = float(hit)
-        if system != "upper_bound":  # which is the reference itself
-            figures[system]["FID"] = scores.frechet(seen, reference, by_video)
-        figures[system] |= scores.inception(
-            judges.inception.scores(seen), settings.is_splits, by_video
-        )
-        figures[system]["by_class"] = scores.by_class(similarity, targets, ks, classes, by_video)
+            for clip_row, hit in zip(clips, one.hits(k), strict=True):
+                clip_row.setdefault(system.name, {})[f"R@{k}"] = float(hit)
+    warnings = judge_warnings(judged(REAL))
+    for warning in warnings:
+        logger.warning("%s", warning)
 
     results: dict[str, Any] = {
         "run": pipeline.output,
@@ -169,36 +206,32 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
         "clips_without_a_class": test.left_out,
         "classes": classes,
         "seed": seed,
-        "models": dict(model().sources) if model.cache_info().currsize else {},
+        "models": painters.sources(),
         "judges": {
             **judges.describe(),
+            "judged_px": side,
             "FID_reference": f"{len(real)} real frames of {settings.split}, one a clip",
         },
+        "warnings": warnings,
         "chance": {f"R@{k}": chance(k, len(classes)) for k in ks},
+        "titles": {system.name: system.title for system in systems},
         "systems": figures,
-        "papers": [asdict(table) for table in (BASELINES, *OTHERS)],
+        **reported(systems, figures),
     }
-    svg = None
-    if LISTEN & set(settings.systems):
-        z_v, z_a = studio.z_v().values, studio.z_a().values
-        results["gap"] = scores.gap(z_v, z_a, by_video)
-        svg, results["plot"] = scores.gap_plot(
-            z_v, z_a, test.classes, method=settings.projection, most=PLOTTED, seed=seed
-        )
-    return Evaluation(results, clips, svg, make_examples(samples, test.classes, EXAMPLES))
-
-
-def open_model(pipeline: Pipeline, settings: Settings) -> Sound2Scene:
-    """Return the trained parts; raises CheckpointError, naming the trainer, for a missing one."""
-    given = {part: getattr(settings, part) for part in STAGES}
-    try:
-        return load_model(pipeline.output, **given, device=settings.device)
-    except CheckpointError as error:
-        makers = ", ".join(f"{part}: python -m stages.{maker}" for part, maker in STAGES.items())
-        raise CheckpointError(
-            f"{error}. Parts are made in this pipeline's output ({makers}), or named by "
-            f"stages.{NAME}.generator, audio_encoder and image_encoder"
-        ) from None
+    plots = {}
+    results["gap"], results["plot"] = {}, {}
+    listening = [its for system, its in systems.items() if its is not None and system.hears]
+    for its in {its.name: its for its in listening}.values():
+        if its.spaces is not None:
+            z_v, z_a = (table.values for table in its.spaces(studio))
+            results["gap"][its.name] = scores.gap(z_v, z_a, by_video)
+            plots[its.name], results["plot"][its.name] = scores.gap_plot(
+                z_v, z_a, test.classes, method=settings.projection, most=PLOTTED, seed=seed
+            )
+    named = {system.name: own for system, own in samples.items()}
+    write_items(folder / "study", test, named, settings.study_clips)
+    shown = {system.title: own for system, own in samples.items()}
+    return Evaluation(results, clips, plots, make_examples(shown, test.classes, EXAMPLES))
 
 
 def require_projection(method: Method) -> None:
@@ -228,8 +261,8 @@ def write(evaluation: Evaluation, store: Store) -> str:
     store.write_bytes(SECTION, section(evaluation).encode())
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in evaluation.clips)
     store.write_bytes(CLIPS, "".join(lines).encode())
-    if evaluation.svg is not None:
-        store.write_bytes("gap.svg", evaluation.svg.encode())
+    for name, svg in evaluation.plots.items():
+        store.write_bytes(f"gap-{name}.svg", svg.encode())
     tree = json.dumps(evaluation.results, indent=1, ensure_ascii=False)
     store.write_bytes("results.json", tree.encode())
     return text

@@ -29,7 +29,7 @@ from stages.engine.optim import adam
 from stages.engine.rng import generator_for
 from stages.engine.run import Run
 from stages.engine.settings import TrainSettings, bounded
-from stages.image_encoder.frozen import Encoder, load_image_encoder
+from stages.image_encoder.frozen import FrozenEncoder, load_image_encoder
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
 from stages.nn.pictures import as_images, as_pictures
@@ -155,7 +155,7 @@ def train(run: Run[Settings]) -> None:
                     save_png(sheet, run.folder / "samples" / f"step-{step:08d}.png")
 
 
-def open_image_encoder(run: Run[Settings]) -> tuple[Encoder, FeatureSpace]:
+def open_image_encoder(run: Run[Settings]) -> tuple[FrozenEncoder, FeatureSpace]:
     """Return the frozen image encoder and the space of its features, held against earlier ones."""
     settings = run.settings
     path = settings.image_encoder or stage_folder(run.pipeline, "train_image_encoder")
@@ -165,7 +165,7 @@ def open_image_encoder(run: Run[Settings]) -> tuple[Encoder, FeatureSpace]:
     return encoder, space
 
 
-def open_data(run: Run[Settings], encoder: Encoder) -> Instances:
+def open_data(run: Run[Settings], encoder: FrozenEncoder) -> Instances:
     """Return the training split; the first rank makes what is not there yet."""
     settings = run.settings
     for side in (settings.resolution, settings.encoder_view_px):

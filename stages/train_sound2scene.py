@@ -32,7 +32,7 @@ from stages.engine.launch import launch, stage_folder
 from stages.engine.optim import adam
 from stages.engine.run import Run
 from stages.engine.settings import TrainSettings, bounded
-from stages.image_encoder.frozen import Encoder, load_image_encoder
+from stages.image_encoder.frozen import FrozenEncoder, load_image_encoder
 from stages.losses.info_nce import cosine_info_nce, euclidean_info_nce, gathered
 from stages.losses.latent import l2
 from stages.models import build
@@ -166,7 +166,7 @@ def agreement(z_A: Tensor, z_V: Tensor) -> dict[str, Tensor]:
     return {"alignment": (a * v).sum(dim=1).mean(), "r1": (nearest == own).float().mean()}
 
 
-def open_image_encoder(run: Run[Settings]) -> tuple[Encoder, FeatureSpace]:
+def open_image_encoder(run: Run[Settings]) -> tuple[FrozenEncoder, FeatureSpace]:
     """Return the frozen image encoder, on the device, and the space of its features, held against
     earlier ones."""
     path = run.settings.image_encoder or stage_folder(run.pipeline, "train_image_encoder")
@@ -184,7 +184,7 @@ def open_image_encoder(run: Run[Settings]) -> tuple[Encoder, FeatureSpace]:
     return encoder, space
 
 
-def encoder_dim(encoder: Encoder, device: torch.device) -> int:
+def encoder_dim(encoder: FrozenEncoder, device: torch.device) -> int:
     """Return D, the length of z^V."""
     return encoder.features(torch.zeros(1, 3, 64, 64, device=device)).shape[-1]
 

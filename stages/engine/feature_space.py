@@ -19,7 +19,7 @@ from stages.engine.launch import stage_folder
 
 if TYPE_CHECKING:
     from stages.engine.run import Run
-    from stages.image_encoder.frozen import Encoder
+    from stages.image_encoder.frozen import FrozenEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class FeatureSpace:
     normalisation: tuple[float, ...]
 
     @classmethod
-    def of(cls, encoder: Encoder, view_px: int) -> FeatureSpace:
+    def of(cls, encoder: FrozenEncoder, view_px: int) -> FeatureSpace:
         """Return the space of an encoder that is shown pictures of this side."""
         return build(cls, to_tree({**encoder.fingerprint(), "view_px": view_px}), "image encoder")
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from avdata.errors import WeightsError
-from stages.evaluation.encoders import Sight, Thumbnail
 from stages.evaluation.labelled import Labelled
-from stages.evaluation.samples import Extractor, FeatureCache, frames_of
 from stages.judges.clip import Clip
-from stages.judges.inception import InceptionFeatures, Resize
+from stages.judges.inception import InceptionFeatures
 from stages.judges.probe import ProbeClassifier
-from stages.sound2scene.scene import Sound2Scene
+from stages.judges.table import Wish, open_encoder
+from stages.nn.encoder import Encoder
+from stages.pairs.features import FeatureCache
+from stages.pairs.samples import Samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,12 +30,6 @@ Look = Literal["inception", "image_encoder", "thumbnail"]
 Recall = Literal["auto", "clip", "probe"]
 
 STANDARD_CLASSES = 1008  # of the head with which the first Inception scores were taken
-
-
-class DescribedExtractor(Extractor, Protocol):
-    """An extractor that says what it is."""
-
-    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +42,12 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """The extractors and, over their features, the scores of R@k and of the Inception score."""
+    """The encoders and, over their features, the scores of R@k and of the Inception score."""
 
-    recall_looks: Extractor
+    recall_looks: Encoder
     recall: Named
     why_not_clip: str | None
-    looks: DescribedExtractor  # for FID and IS
+    looks: Encoder  # for FID and IS
     inception: Named
 
     def describe(self) -> dict[str, Any]:
@@ -65,19 +60,12 @@ class Judges:
         }
 
 
-def open_looks(
-    look: Look,
-    model: Callable[[], Sound2Scene],
-    inception: str | None,
-    resize: Resize,
-    device: torch.device,
-) -> DescribedExtractor:
-    """Return what FID, IS and the probe look at; raises AvdataError for missing weights."""
-    if look == "thumbnail":
-        return Thumbnail()
-    if look == "image_encoder":
-        return Sight(model())
-    return InceptionFeatures.load(inception, resize=resize, device=device)
+def open_looks(look: Look, own: Callable[[], Encoder], wish: Wish) -> Encoder:
+    """Return what FID, IS and the probe look at; raises AvdataError for missing weights.
+
+    own: this pipeline's image encoder, for `image_encoder`.
+    """
+    return own() if look == "image_encoder" else open_encoder(look, wish)
 
 
 def open_clip(recall: Recall, name: str, device: torch.device) -> tuple[Clip | None, str | None]:
@@ -93,18 +81,22 @@ def open_clip(recall: Recall, name: str, device: torch.device) -> tuple[Clip | N
 
 
 def open_judges(
-    looks: DescribedExtractor,
+    looks: Encoder,
     clip: Clip | None,
     why_not_clip: str | None,
     train: Labelled,
+    frames: Samples,
     classes: Sequence[str],
     features: FeatureCache,
 ) -> Judges:
-    """Return the judges; a probe is taught only if one of them is a probe."""
+    """Return the judges; a probe is taught only if one of them is a probe.
+
+    frames: of the training clips, at the size at which all pictures are judged.
+    """
     recall = None if clip is None else _by_text(clip, classes)
     inception = _by_head(looks) if isinstance(looks, InceptionFeatures) else None
     if recall is None or inception is None:
-        taught = features.of(frames_of(train.clips), looks).values
+        taught = features.of(frames, looks).values
         probe = ProbeClassifier.fit(
             taught, train.classes, extractor=looks.description, class_names=classes
         )
@@ -121,7 +113,7 @@ def open_judges(
 
 
 def _by_text(clip: Clip, classes: Sequence[str]) -> Named:
-    texts = clip.encode_texts(classes)  # [C, D]
+    texts = clip.texts(classes)  # [C, D]
     return Named(clip.description, lambda features: np.asarray(features @ texts.T))
 
 

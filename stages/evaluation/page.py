@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from avdata.report.gallery import jpeg_uri
 from avdata.report.page import templates_of
-from stages.evaluation.samples import Samples
-from stages.evaluation.systems import TITLES, System
-from stages.evaluation.tables import Table, gap_table, headline, paper_tables, systems_table
+from stages.evaluation.study import spread_over_classes
+from stages.evaluation.tables import Table, gap_tables, headline, paper_tables, systems_table
+from stages.pairs.samples import Samples
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -26,28 +26,24 @@ SIDE_PX = 160  # of the pictures on the page
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures as plain values, the plot of the latent space, and pictures to look at.
+    """Figures as plain values, plots of the latent spaces, and pictures to look at.
 
     clips: of each clip its key, video, class, and R@k of each system: 1, 0, or between for ties.
-    svg: None if no system hears. examples: a class and its pictures as data URIs, one a system.
+    plots: of each family with a common latent space, its plot (SVG). examples: a class and its
+    pictures as data URIs, one a system.
     """
 
     results: Mapping[str, Any]
     clips: Sequence[Mapping[str, Any]]
-    svg: str | None
+    plots: Mapping[str, str]
     examples: Sequence[tuple[str, Sequence[str]]]
 
 
 def make_examples(
-    samples: Mapping[System, Samples], classes: Sequence[str], most: int
+    samples: Mapping[str, Samples], classes: Sequence[str], most: int
 ) -> list[tuple[str, list[str]]]:
     """Return up to `most` clips with the pictures of all systems, as many classes as there are."""
-    seen: dict[str, int] = {}
-    turns = []
-    for row, name in enumerate(classes):
-        turns.append((seen.get(name, 0), row))
-        seen[name] = seen.get(name, 0) + 1
-    rows = [row for _, row in sorted(turns)[:most]]
+    rows = spread_over_classes(classes, most)
     pictures = [[jpeg_uri(i, SIDE_PX) for i in own.read(rows)] for own in samples.values()]
     return [(classes[row], [own[n] for own in pictures]) for n, row in enumerate(rows)]
 
@@ -86,9 +82,9 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
         "headline": headline(results),
         "style": _style(),
         "systems": systems_table(results),
-        "gap": gap_table(results["gap"]) if "gap" in results else None,
-        "papers": paper_tables(),
-        "svg": None if evaluation.svg is None else Markup(evaluation.svg),
-        "columns": [TITLES[system] for system in results["systems"]],
+        "warnings": results["warnings"],
+        "gaps": list(zip(gap_tables(results), map(Markup, evaluation.plots.values()), strict=True)),
+        "papers": paper_tables(results),
+        "columns": list(results["titles"].values()),
         "examples": evaluation.examples,
     }

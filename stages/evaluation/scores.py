@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.metrics.bootstrap import Interval
+from stages.metrics.bootstrap import Interval, bootstrap_mean
+from stages.metrics.diversity import spread
 from stages.metrics.frechet import Reference, fid_interval
 from stages.metrics.gap import modality_gap
 from stages.metrics.inception_score import inception_score, inception_score_interval
@@ -18,6 +19,8 @@ from stages.metrics.scatter import scatter_svg
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from stages.pairs.samples import Samples
 
 Figures = dict[str, Any]
 
@@ -79,6 +82,16 @@ def inception(logits: ArrayLike, splits: int, sampling: Sampling) -> Figures:
         "IS": whole.to_json(),
         "IS_over_splits": {"mean": mean, "deviation": deviation, "splits": splits},
     }
+
+
+def diversity(sets: Sequence[Samples], sampling: Sampling) -> Figures:
+    """Return how far pictures of one row lie apart: their deviation, pixel by pixel.
+
+    sets: two or more of N pictures of one size each. For a row with pictures x_1 … x_M in [0, 1],
+    the root of the mean over pixels of Var(x), unbiased; then the mean over rows. 0: all alike.
+    """
+    found = [spread(np.stack([own.read([row])[0] for own in sets])) for row in range(len(sets[0]))]
+    return {"diversity": bootstrap_mean(found, **sampling.options).to_json()}
 
 
 def gap(z_v: NDArray[np.float32], z_a: NDArray[np.float32], sampling: Sampling) -> Figures:

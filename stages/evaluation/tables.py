@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from stages.evaluation.systems import TITLES
-from stages.sound2scene.paper import BASELINES, FULL, OTHERS
 
 Figure = Mapping[str, float | None]
 GAP_TITLES = {
@@ -47,9 +44,9 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
-    gap = [gap_table(results["gap"])] if "gap" in results else []
-    chapters = [systems_table(results), *gap, *paper_tables()]
-    return markdown("Evaluation", headline(results), chapters)
+    chapters = [systems_table(results), *gap_tables(results), *paper_tables(results)]
+    lead = " ".join([headline(results), *(f"**Warning:** {text}." for text in results["warnings"])])
+    return markdown("Evaluation", lead, chapters)
 
 
 def markdown(title: str, lead: str, chapters: Iterable[Table]) -> str:
@@ -68,62 +65,88 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def systems_table(results: Mapping[str, Any]) -> Table:
-    """Return each system's figures, and below each what the paper reports."""
-    papers = dict(BASELINES.rows)
-    judges = results["judges"]
-    measured = {column for own in results["systems"].values() for column in own}
-    columns = [c for c in ("R@1", "R@5", "R@10", "FID", "IS") if c in measured.union(FULL)]
-    shares = [f"{column} %" for column in columns if column.startswith("R@")]
+    """Return each system's figures, and below each what the papers report."""
+    columns, systems = results["columns"], results["systems"]
+    over_splits = any("IS_over_splits" in own for own in systems.values())
     rows: list[tuple[str, ...]] = []
-    for system, own in results["systems"].items():
-        splits = own["IS_over_splits"]
-        over = f"{splits['mean']:.2f} ± {splits['deviation']:.2f}"
-        figures = (with_interval(own.get(column), column) for column in columns)
-        rows.append((TITLES[system], "ours", *figures, over))
-        reported = dict(zip(FULL, papers[system], strict=True))
-        theirs = (plain(reported.get(column)) for column in columns)
-        rows.append(("", "paper", *theirs, NONE))
+    for system, own in systems.items():
+        figures = [in_column(own.get(column["name"]), column) for column in columns]
+        rows.append((results["titles"][system], "ours", *figures, _over_splits(own) or NONE))
+        if reported := results["reported"][system]:
+            theirs = (plain(reported.get(column["name"])) for column in columns)
+            rows.append(("", "paper", *theirs, NONE))
     guesses = results["chance"]
-    guessed = (number(100 * guesses[c], 1) if c in guesses else NONE for c in columns)
+    guessed = (number(100 * g, 1) if (g := guesses.get(c["name"])) else NONE for c in columns)
     rows.append(("Chance", "ours", *guessed, NONE))
+    header = ["system", "", *(column["heading"] for column in columns), "IS over splits"]
+    shown = slice(None) if over_splits else slice(-1)
     return Table(
         "Ours beside the paper",
-        (
-            f"ours, R@k in %: {judges['R@k']}"
-            + (f". CLIP was not used: {judges['why_not_clip']}" if judges["why_not_clip"] else ""),
-            f"ours, FID: {judges['FID']}; against {judges['FID_reference']}",
-            f"ours, IS: {judges['IS']}; the whole set at once, and mean ± deviation over splits",
-            "ours: intervals of 95 %, over source videos",
-            f"paper: {BASELINES.title}, by CLIP ViT-B/32 and an Inception trained on VGGSound "
-            f"({BASELINES.source}). Other data and other judges give other values: compare rows "
-            "with each other",
-        ),
-        ("system", "", *shares, "FID", "IS", "IS over splits"),
-        tuple(rows),
+        tuple(_notes(results)),
+        tuple(header[shown]),
+        tuple(row[shown] for row in rows),
     )
 
 
-def gap_table(gap: Mapping[str, Any]) -> Table:
-    """Return the figures of the modality gap."""
-    rows = []
-    for name, title in GAP_TITLES.items():
-        value = gap[name]
-        text = with_interval(value, name) if isinstance(value, Mapping) else number(value, 3)
-        rows.append((title, text))
-    note = "between the image encoder's z_V of test frames and the audio encoder's z_A of their "
-    return Table("Modality gap", (f"{note}sounds, both of unit norm",), ("", "ours"), tuple(rows))
+def _over_splits(own: Mapping[str, Any]) -> str | None:
+    splits = own.get("IS_over_splits")
+    return splits and f"{splits['mean']:.2f} ± {splits['deviation']:.2f}"
 
 
-def paper_tables() -> list[Table]:
+def _notes(results: Mapping[str, Any]) -> Iterator[str]:
+    judges = results["judges"]
+    why_not = judges["why_not_clip"]
+    yield f"ours, R@k in %: {judges['R@k']}" + (
+        f". CLIP was not used: {why_not}" if why_not else ""
+    )
+    yield f"ours, FID: {judges['FID']}; against {judges['FID_reference']}"
+    yield f"ours, IS: {judges['IS']}; the whole set at once, and mean ± deviation over splits"
+    if any("diversity" in own for own in results["systems"].values()):
+        yield (
+            "ours, diversity: deviation of a pixel, full scale 1, over pictures that differ by "
+            "their noise alone; of real frames: over frames of one class"
+        )
+    yield f"ours: all pictures at {judges['judged_px']} px; intervals of 95 %, over source videos"
+    for table in results["benchmarks"]:
+        yield (
+            f"paper: {table['title']} ({table['source']}). Other data and other judges give other "
+            "values: compare rows with each other"
+        )
+
+
+def gap_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Return the figures of the modality gap, a table for each family that has a common space."""
+    note = (
+        "between the features of test frames and those of their sounds, as the family's own two "
+        "encoders give them, both of unit norm"
+    )
+    return [
+        Table(
+            "Modality gap" if len(results["gap"]) == 1 else f"Modality gap: {name}",
+            (note,),
+            ("", "ours"),
+            tuple((title, _gap_cell(key, gap[key])) for key, title in GAP_TITLES.items()),
+        )
+        for name, gap in results["gap"].items()
+    ]
+
+
+def _gap_cell(key: str, value: Any) -> str:
+    if key.startswith("R@"):
+        return with_interval(value, percent=True, digits=1)
+    return with_interval(value) if isinstance(value, Mapping) else number(value, 3)
+
+
+def paper_tables(results: Mapping[str, Any]) -> list[Table]:
     """Return what else the papers report."""
     return [
         Table(
-            f"Paper: {table.title}",
-            (f"the paper's own figures, none of ours: {table.source}",),
-            ("", *table.columns),
-            tuple((name, *map(plain, values)) for name, values in table.rows),
+            f"Paper: {table['title']}",
+            (f"the paper's own figures, none of ours: {table['source']}",),
+            ("", *table["columns"]),
+            tuple((name, *map(plain, values)) for name, values in table["rows"]),
         )
-        for table in OTHERS
+        for table in results["papers"]
     ]
 
 
@@ -137,11 +160,16 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
-def with_interval(figure: Figure | None, column: str) -> str:
-    """Return "value (low to high)", shares in percent; a single video gives no interval."""
+def in_column(figure: Figure | None, column: Mapping[str, Any]) -> str:
+    """Return a figure as its column writes it."""
+    return with_interval(figure, percent=column["percent"], digits=column["digits"])
+
+
+def with_interval(figure: Figure | None, *, percent: bool = False, digits: int = 3) -> str:
+    """Return "value (low to high)"; a single video gives no interval."""
     if figure is None:
         return NONE
-    scale, digits = (100, 1) if column.startswith("R@") else (1, 2 if column in FULL else 3)
+    scale = 100 if percent else 1
     value, low, high = (figure[name] for name in ("value", "low", "high"))
     text = NONE if value is None else number(scale * value, digits)
     if low is None or high is None:

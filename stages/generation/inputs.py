@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,18 +52,22 @@ class Picture:
 
 
 def read_input(
-    where: str, rate_hz: int, max_s: float, run: str | None = None, start_s: float = 0.0
+    where: str,
+    hears: Callable[[], tuple[int, float]],
+    run: str | None = None,
+    start_s: float = 0.0,
 ) -> Sound | Picture:
     """Return a picture for "image:X" and files named like one, else a sound ("sound:X").
 
-    Arguments and errors are those of `read_sound` and `read_picture`.
+    hears: rate in Hz and length in seconds of sounds, asked for only if it is one. Other arguments
+    and errors are those of `read_sound` and `read_picture`.
     """
     kind, _, rest = where.partition(":")
     if kind == "image":
         return read_picture(rest, run)
     if kind != "sound" and Path(where).suffix.lower() in PICTURE_SUFFIXES:
         return read_picture(where, run)
-    return read_sound(rest if kind == "sound" else where, rate_hz, max_s, run, start_s)
+    return read_sound(rest if kind == "sound" else where, *hears(), run, start_s)
 
 
 def read_sound(

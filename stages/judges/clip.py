@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from avdata.errors import WeightsError
 from avdata.frames import normalise
+from stages.nn.encoder import Encoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_TOKENS = 77
 
 
-class Clip:
+class Clip(Encoder):
     """A CLIP model of transformers; features have unit length, so products are cosines.
 
     Pictures are resized to the short side (Pillow's bicubic), cropped to the centre and normalised
@@ -93,7 +94,7 @@ class Clip:
             digest.update(value.cpu().numpy().tobytes())
         return {"extractor": "clip", "sha256": digest.hexdigest()}
 
-    def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def pictures(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return unit features [N, dim] of RGB pictures [H, W, 3], each of any size."""
         squares = np.stack([resize_and_crop(image, self._image_px) for image in images])
         pixels = torch.from_numpy(normalise(squares, CLIP_MEAN, CLIP_STD)).to(self._device)
@@ -101,7 +102,7 @@ class Clip:
             pooled = self._model.vision_model(pixel_values=pixels).pooler_output
             return _unit(self._model.visual_projection(pooled))
 
-    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return unit features [N, dim] of texts; what is longer than 77 tokens is cut off."""
         tokens = self._tokenizer(
             list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"

@@ -14,6 +14,7 @@ from avdata import weights
 from avdata.errors import WeightsError
 from avdata.store import sha256_file
 from stages.engine.checkpoint import load_weights
+from stages.nn.encoder import Encoder
 from stages.nn.inception import FEATURE_DIM, IMAGE_PX, InceptionV3, load_trunk
 from stages.nn.published import read_plain
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Resize = Literal["bicubic", "bilinear"]
 
 
-class InceptionFeatures:
+class InceptionFeatures(Encoder):
     """RGB pictures of any size → the 2048 pooled features of Inception-v3, float32.
 
     resize: how a picture becomes 299 × 299. "bicubic" is Pillow's, with antialiasing, on floats
@@ -114,7 +115,7 @@ class InceptionFeatures:
         """Return what the features depend on."""
         return {"extractor": "inception", "sha256": self._sha256, "resize": self._resize}
 
-    def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def pictures(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return features [N, 2048] of RGB pictures [H, W, 3], each of any size."""
         resize = resize_bicubic if self._resize == "bicubic" else resize_bilinear
         pixels = torch.stack([resize(image) for image in images]).to(self._device)

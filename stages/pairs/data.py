@@ -20,7 +20,7 @@ from avdata.shards.views import View
 from avdata.strict import setting
 from stages.engine.batches import Batches
 from stages.engine.settings import bounded
-from stages.image_encoder.frozen import Encoder
+from stages.image_encoder.frozen import FrozenEncoder
 from stages.pairs.clips import (
     Clips,
     HeldOutPairs,
@@ -108,7 +108,7 @@ class PairData:
     """
 
     def __init__(
-        self, run: Run[Any], settings: PairSettings, encoder: Encoder, audio: AudioSpec
+        self, run: Run[Any], settings: PairSettings, encoder: FrozenEncoder, audio: AudioSpec
     ) -> None:
         self.run, self.settings, self.encoder, self.audio = run, settings, encoder, audio
         whole = {"train": self._read("train")}
@@ -208,7 +208,7 @@ class PairData:
     def _on_device(self, split: str, pairs: Pairs) -> PairBatch:
         sound = torch.from_numpy(pairs.sound)
         if pairs.image is not None:
-            z_v = self.encoder.encode(pairs.image, self.run.device)
+            z_v = self.encoder.of_pixels(pairs.image, self.run.device)
         else:
             z_v = torch.from_numpy(self.features[split][pairs.frame_rows])
         if self.run.device.type == "cuda":  # pinned, the copy runs beside the computation

@@ -1,26 +1,19 @@
-"""Features of a split's pictures, computed once: frozen encoders leave the training step.
+"""Features computed once, for trainings and for evaluation: one cache for every encoder.
 
-    encoder = load_image_encoder("runs/x/stages/train_image_encoder")
-    clips = read_clips(run.shards, "train", frames="picked")
-    folder = run.folder.parent / FOLDER
+    cache = FeatureCache(Path("runs/x/stages/evaluate/features"))
+    cache.of(frames_of(clips), encoder).values  # float32 [N, D], a memory map, as the clips lie
+
     features = cached_features(folder, clips, encoder, image_size_px=256, device=run.device)
     features.values[row]  # float32 [D], of a frame of the clip features.keys[row]
 
-Rows are the frames of the clips, one or more of each, in the order in which `clips` has them.
-
-    <folder>/<digest>.npy      [M, D]; complete if it is there
-    <folder>/<digest>.parts/   what is done so far
-
-The digest tells encoder, weights, shards, clips, choice of frames and how they are seen, so
-whatever changes gets a place of its own. Under torch.distributed the ranks share the work; the
-folder must be one that all of them see.
+A file is named by the digest of what the samples are and what made the features, so whatever
+changes gets a place of its own, and whoever asks again, in this run or a later one, reads the file.
+Under torch.distributed the ranks share the work; the folder must be one that all of them see.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,23 +22,62 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from torch import distributed
 
 from avdata.errors import WeightsError
 from avdata.loader import ahead
 from avdata.shards.folder import ByteRange, read_ranges
 from avdata.shards.views import View, view_image
-from avdata.store import Store
 from avdata.strict import digest
-from stages.engine.display import Display
-from stages.image_encoder.frozen import Encoder
+from stages.image_encoder.frozen import FrozenEncoder
+from stages.nn.encoder import Encoder
 from stages.pairs.clips import Clips
+from stages.pairs.computed import Floats, computed_once, pieces
+from stages.pairs.samples import Samples
 
 VERSION = 2  # raise it when the same input gives other features
-PART_ROWS = 4096  # what a killed computation loses at most, per rank
 FOLDER = "features"  # beside the folders of the stages, which share it
 
-Floats = NDArray[np.float32]
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Features [N, D] and the digest of all that they depend on."""
+
+    values: Floats
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCache:
+    """Features on disk; `workers` threads read ahead of the encoder."""
+
+    folder: Path
+    batch_size: int = 64
+    workers: int = 2
+
+    def of(self, samples: Samples, encoder: Encoder) -> Table:
+        """Return the features of all samples, computing what the folder does not hold yet.
+
+        Killed, the same call goes on where it was. Raises WeightsError for features that are not
+        finite or not of the encoder's size, SettingsError for samples of a kind it cannot read.
+        """
+        name = digest(VERSION, samples.kind, samples.identity, encoder.fingerprint())
+        title = f"features by {type(encoder).__name__}"
+
+        def compute(part: range) -> Iterator[Floats]:
+            for batch in ahead(pieces(part, self.batch_size), samples.read, self.workers):
+                values = encoder.encode(samples.kind, batch)
+                if values.shape != (len(batch), encoder.dim):
+                    raise WeightsError(
+                        f"{type(encoder).__name__} gives features {values.shape} for {len(batch)} "
+                        f"{samples.kind}, not [{len(batch)}, {encoder.dim}]: are these weights of "
+                        "the network that its settings describe?"
+                    )
+                yield values
+
+        return Table(computed_once(self.folder, name, len(samples), compute, title=title), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +96,7 @@ class Features:
 def cached_features(
     folder: Path,
     clips: Clips,
-    encoder: Encoder,
+    encoder: FrozenEncoder,
     *,
     image_size_px: int,
     mirrored: bool = False,
@@ -102,7 +134,7 @@ def cached_features(
 
 
 def features_digest(
-    clips: Clips, encoder: Encoder, *, image_size_px: int, mirrored: bool = False
+    clips: Clips, encoder: FrozenEncoder, *, image_size_px: int, mirrored: bool = False
 ) -> str:
     """Return the name under which these features are kept."""
     return digest(
@@ -125,7 +157,7 @@ class _Pictures:
 
     clips: Clips
     rows: list[tuple[str, ByteRange]]  # of each, the clip and where it lies
-    encoder: Encoder
+    encoder: FrozenEncoder
     view: View
     device: torch.device
     batch_size: int
@@ -136,7 +168,7 @@ class _Pictures:
         batches = pieces(part, self.batch_size)
         for images in ahead(batches, self._decode, self.workers):
             seen = images[:, :, ::-1].copy() if flip else images
-            yield self.encoder.encode(seen, self.device).cpu().numpy()
+            yield self.encoder.of_pixels(seen, self.device).cpu().numpy()
 
     def _decode(self, batch: range) -> NDArray[np.uint8]:
         rows = self.rows[batch.start : batch.stop]
@@ -148,110 +180,3 @@ class _Pictures:
                 for (key, _), data in zip(rows, found, strict=True)
             ]
         )
-
-
-def computed_once(
-    folder: Path,
-    name: str,
-    n_rows: int,
-    compute: Callable[[range], Iterator[Floats]],
-    *,
-    title: str,
-    console: Console | None = None,
-) -> Floats:
-    """Return the table [n_rows, ...] of this name, a memory map; computed if it is not there.
-
-    compute: yields what a range of rows holds, batch by batch. It is asked for parts of PART_ROWS,
-    which the ranks share and which are kept until all are there. title: what is computed, to be
-    shown. Raises WeightsError for values that are not finite.
-    """
-    store, parts = Store(str(folder)), Store(str(folder / f"{name}.parts"))
-    ranges = pieces(range(n_rows), PART_ROWS)
-    rank, world_size = _rank_and_world_size()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / f".{name}.lock", rank):
-        if not store.exists(f"{name}.npy"):
-            missing = [part for part in ranges if not parts.exists(_file(part))]
-            _barrier()  # all ranks divide the same list
-            mine, on = missing[rank::world_size], console if rank == 0 else None
-            display = Display(on or Console(quiet=True), title, 0, sum(map(len, mine)), samples=1)
-            try:
-                _compute(parts, mine, compute, display)
-            finally:
-                display.close()
-            _barrier()
-            if rank == 0:
-                with store.writing(f"{name}.npy") as path:
-                    _join(parts, ranges, path)
-            _barrier()
-        if rank == 0:
-            shutil.rmtree(parts.root, ignore_errors=True)
-    table: Floats = np.load(store.full(f"{name}.npy"), mmap_mode="r")
-    return table
-
-
-def pieces(rows: range, size: int) -> list[range]:
-    """Return consecutive rows in pieces of `size`; the last may be shorter."""
-    return [rows[at : at + size] for at in range(0, len(rows), size)]
-
-
-def _compute(
-    parts: Store,
-    ranges: Sequence[range],
-    compute: Callable[[range], Iterator[Floats]],
-    display: Display,
-) -> None:
-    """Write these parts, each of which appears when it is complete."""
-    done = 0
-    for part in ranges:
-        blocks = []
-        for block in compute(part):
-            if not np.isfinite(block).all():
-                raise WeightsError(
-                    f"the {display.title} are not finite: look for NaN in the weights of the "
-                    "network that makes them"
-                )
-            blocks.append(block)
-            done += len(block)
-            display.show(done)
-        with parts.writing(_file(part)) as path, path.open("wb") as file:
-            np.save(file, np.concatenate(blocks))
-
-
-def _file(part: range) -> str:
-    return f"{part.start}-{part.stop}.npy"
-
-
-def _join(parts: Store, ranges: Sequence[range], path: Path) -> None:
-    """Write all parts one after the other into one file."""
-    first = np.load(parts.full(_file(ranges[0])), mmap_mode="r")
-    shape = (ranges[-1].stop, *first.shape[1:])
-    table = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-    for part in ranges:
-        table[part.start : part.stop] = np.load(parts.full(_file(part)), mmap_mode="r")
-    table.flush()
-
-
-@contextmanager
-def _alone(path: Path, rank: int) -> Iterator[None]:
-    """Keep another program off the same table: it waits, and then finds it made."""
-    import filelock
-
-    if rank == 0:
-        with filelock.FileLock(path):
-            _barrier()
-            yield
-    else:
-        _barrier()
-        yield
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
-
-
-def _barrier() -> None:
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ from stages.nn.published import load_published
 from stages.sound2scene.audio_encoder import AudioEncoder
 from stages.sound2scene.icgan import Generator
 from stages.sound2scene.published_icgan import load_generator
-from stages.sound2scene.scene import Sight, Sound2Scene
+from stages.sound2scene.scene import PictureView, Sound2Scene
 
 STAGES = {
     "generator": "train_icgan",
@@ -48,18 +49,21 @@ def load_model(
     generator: str | Path | None = None,
     audio_encoder: str | Path | None = None,
     image_encoder: str | Path | None = None,
-    sight: Sight | None = None,
+    view_px: int | None = None,
+    input_px: int | None = None,
     audio: AudioSpec | None = None,
     device: str = "auto",
 ) -> Sound2Scene:
     """Return the parts of a run's output, or those given in their place.
 
     run: output folder of a pipeline, for what its trainings have finished. A part is a training's
-    folder, a weights file (.safetensors), or a published checkpoint in torch's format. sight: by
-    default as the generator was trained, where its file or folder tells. audio: demand this
-    front-end. Raises CheckpointError or WeightsError for a file that is missing or holds another
-    model and for parts of different image encoders, where their files tell, and SettingsError for
-    parts that do not fit together otherwise. Warns if the parts saw pictures in different ways.
+    folder, a weights file (.safetensors), or a published checkpoint in torch's format. view_px,
+    input_px: how pictures reach the image encoder; without them as the generator was trained, where
+    its file or folder tells; view_px alone: seen as squashed. audio: demand this front-end.
+
+    Raises CheckpointError or WeightsError for a file that is missing or holds another model and for
+    parts of different image encoders, where their files tell, and SettingsError for parts that do
+    not fit together otherwise. Warns if the parts saw pictures in different ways.
     """
     given = {
         "generator": generator,
@@ -79,28 +83,31 @@ def load_model(
     spaces: dict[str, FeatureSpace | None] = {}  # None: an older or a published file
     network, spaces["generator"] = _generator(paths["generator"])
     network.to(where).requires_grad_(False)
-    sees = sight or _sight_of(paths["generator"], spaces["generator"])
+    view = _view_of(paths["generator"], spaces["generator"])
+    if view_px is not None:
+        view = PictureView(view_px=view_px, input_px=input_px)
+    elif input_px is not None:
+        view = replace(view, input_px=input_px)
     ear, frontend, eye = None, None, None
     if path := paths.get("audio_encoder"):
         ear, spec, spaces["audio_encoder"] = _audio_encoder(path, audio)
         frontend = Frontend(spec).to(where)
     if path := paths.get("image_encoder"):
-        eye = load_image_encoder(path, input_px=sees.input_px)
-        spaces["image_encoder"] = FeatureSpace.of(eye, sees.view_px)
-    _require_one_space(paths, spaces, chosen_sight=sight is not None)
+        eye = load_image_encoder(path, input_px=view.input_px)
+        spaces["image_encoder"] = FeatureSpace.of(eye, view.view_px)
+    _require_one_space(paths, spaces, chosen_view=(view_px or input_px) is not None)
     if ear is not None:
         _require_dim(ear.out_dim, network, paths["audio_encoder"])
         ear.to(where).requires_grad_(False)
     if eye is not None:
-        dim = eye.features(torch.zeros(1, 3, 64, 64)).shape[-1]
-        _require_dim(dim, network, paths["image_encoder"])
+        _require_dim(eye.dim, network, paths["image_encoder"])
         eye.network.to(where)
     return Sound2Scene(
         generator=network,
         audio_encoder=ear,
         frontend=frontend,
         image_encoder=eye,
-        sight=sees,
+        view=view,
         device=where,
         sources={part: _source(path) for part, path in paths.items()},
     )
@@ -150,23 +157,23 @@ def _wrong_kind(path: Path, found: str, part: str) -> CheckpointError:
     )
 
 
-def _sight_of(generator: Path, space: FeatureSpace | None) -> Sight:
+def _view_of(generator: Path, space: FeatureSpace | None) -> PictureView:
     """Return how the generator's training showed pictures to the encoder; else the paper's."""
     if space is not None:
-        return Sight(view_px=space.view_px, input_px=space.input_px)
+        return PictureView(view_px=space.view_px, input_px=space.input_px)
     settings = generator / "settings.yaml"  # beside files that do not say it themselves
     if not settings.is_file():
-        return Sight()
+        return PictureView()
     tree = yaml.safe_load(settings.read_text(encoding="utf-8"))
-    return Sight(view_px=tree["encoder_view_px"], input_px=tree["encoder_input_px"])
+    return PictureView(view_px=tree["encoder_view_px"], input_px=tree["encoder_input_px"])
 
 
 def _require_one_space(
-    paths: Mapping[str, Path], spaces: Mapping[str, FeatureSpace | None], *, chosen_sight: bool
+    paths: Mapping[str, Path], spaces: Mapping[str, FeatureSpace | None], *, chosen_view: bool
 ) -> None:
     """Refuse parts of different image encoders; warn of parts that saw pictures differently.
 
-    chosen_sight: the image encoder's view is what the caller wants, whatever the others saw.
+    chosen_view: the image encoder's view is what the caller wants, whatever the others saw.
     """
     known = {part: space for part, space in spaces.items() if space is not None}
     require_same_encoder(
@@ -174,7 +181,7 @@ def _require_one_space(
         "give --generator, --audio-encoder and --image-encoder that belong together, or train "
         "again, with --fresh, what is older than the image encoder",
     )
-    if chosen_sight:
+    if chosen_view:
         known.pop("image_encoder", None)
     warn_of_other_views({str(paths[part]): space for part, space in known.items()}, SAME_VIEW)
 

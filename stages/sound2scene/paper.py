@@ -5,20 +5,10 @@ R@k by CLIP ViT-B/32 on the category name; FID and IS by an Inception trained on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from stages.evaluation.papers import PaperTable
 
 SOUND2SCENE = "Sung-Bin et al., Sound to Visual Scene Generation, CVPR 2023"
 SOUND2VISION = "Sung-Bin et al., Sound2Vision (journal version of Sound2Scene)"
-
-
-@dataclass(frozen=True, slots=True)
-class PaperTable:
-    """One table: names of columns, and rows of a name and its values."""
-
-    title: str
-    source: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
 
 
 FULL = ("R@1", "R@5", "FID", "IS")

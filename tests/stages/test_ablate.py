@@ -11,9 +11,10 @@ import pytest
 from avdata.config import load_pipeline
 from avdata.errors import SettingsError
 from avdata.strict import build
-from stages.ablate import Settings, cells
+from stages.ablate import Settings, cells, chosen
 from stages.engine.checkpoint import load_weights
 from stages.evaluation.ablations import classes_table, lead
+from stages.sound2scene.ablations import GRID
 from tests.stages.evaluation_run import make_products, make_shards, pipeline_file
 from tests.stages.programs import python
 
@@ -28,7 +29,8 @@ TRAINER = {
 
 def grid(tmp_path: Path, **settings: Any) -> dict[str, Any]:
     path = pipeline_file(tmp_path / "run", {"train_sound2scene": TRAINER})
-    made = cells(load_pipeline(path), build(Settings, settings, "here"))
+    pipeline, own = load_pipeline(path), build(Settings, settings, "here")
+    made = cells(pipeline, own, *chosen(pipeline, own))
     return {cell.name: cell for cell in made}
 
 
@@ -69,7 +71,8 @@ def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
         ({"rows": []}, "nothing to train"),
         ({"class_counts": [1]}, "2 or more"),
         ({"seeds": 0}, "at least 1"),
-        ({"rows": ["l3"]}, "one of"),
+        ({"rows": ["l_nec"]}, "no 'l_nec'; did you mean l_nce"),
+        ({"family": "sound2sea"}, "did you mean sound2scene"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(
@@ -98,7 +101,7 @@ def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
         trained = run / "stages" / "train_sound2scene"
         assert loss in (trained / "settings.yaml").read_text()
         assert load_weights(trained)[0]["model"] == "audio_encoder"
-        sources = results[name]["models"]
+        sources = results[name]["models"]["sound2scene"]
         assert sources["audio_encoder"]["file"].startswith(str(trained))
         assert sources["generator"]["file"].startswith(str(folder / "stages" / "train_icgan"))
     assert results["l2"]["full_ahead"].keys() >= {"value", "low", "high"}
@@ -118,15 +121,18 @@ def test_the_lead_of_full_is_paired_and_over_videos() -> None:
             for n, hit in enumerate(hits)
         ]
 
-    one = lead([clips([1, 1, 1, 0])], [clips([0, 0, 1, 0])], seed=0)
+    one = lead([clips([1, 1, 1, 0])], [clips([0, 0, 1, 0])], "sound2scene", seed=0)
     # Video 0 gains 1, video 1 nothing: a resample of the two gives 0, 0.5 or 1.
     assert (one["value"], one["low"], one["high"]) == (0.5, 0.0, 1.0)
-    two_seeds = lead([clips([1, 1]), clips([0, 0])], [clips([0, 0]), clips([0, 0])], seed=0)
+    two_seeds = lead(
+        [clips([1, 1]), clips([0, 0])], [clips([0, 0]), clips([0, 0])], "sound2scene", seed=0
+    )
     assert two_seeds["value"] == 0.5
-    same = lead([clips([1, 1, 0, 0])], [clips([1, 1, 0, 0])], seed=0)
+    same = lead([clips([1, 1, 0, 0])], [clips([1, 1, 0, 0])], "sound2scene", seed=0)
     assert (same["low"], same["high"]) == (0.0, 0.0)  # unpaired it would be -1 to 1
+    others = [{**clip, "key": "x"} for clip in clips([1, 0])]
     with pytest.raises(ValueError, match="different clips"):
-        lead([clips([1, 0])], [[{**clip, "key": "x"} for clip in clips([1, 0])]], seed=0)
+        lead([clips([1, 0])], [others], "sound2scene", seed=0)
 
 
 def test_classes_stand_beside_their_numbers() -> None:
@@ -134,6 +140,6 @@ def test_classes_stand_beside_their_numbers() -> None:
         figure = {"R@5": {"value": value, "low": value, "high": value}}
         return {"systems": {"sound2scene": {**figure, "by_class": {"sea": figure}}}}
 
-    table = classes_table({10: found(0.75), 50: found(0.5)})
+    table = classes_table(GRID, {10: found(0.75), 50: found(0.5)})
     assert table.header == ("", "10 classes", "50 classes")
     assert table.rows[0] == ("sea", "75.0 (75.0 to 75.0)", "50.0 (50.0 to 50.0)")

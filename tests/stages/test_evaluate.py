@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,21 +21,27 @@ from avdata.errors import AvdataError, SettingsError, ShardError, WeightsError
 from avdata.store import Store
 from avdata.strict import build
 from stages.evaluate import Settings, evaluate, main
-from stages.evaluation.encoders import Hearing, Sight, Thumbnail
 from stages.evaluation.labelled import Labelled, read_labelled
-from stages.evaluation.samples import FeatureCache, frames_of
-from stages.evaluation.systems import Studio
+from stages.evaluation.studio import Studio
+from stages.evaluation.system import find_systems
 from stages.evaluation.tables import to_markdown
 from stages.generation.inputs import read_picture, read_sound
+from stages.generation.painter import Sees
 from stages.judges.clip import Clip
+from stages.judges.thumbnail import Thumbnail
 from stages.metrics.bootstrap import bootstrap_mean
 from stages.pairs.clips import read_clips
+from stages.pairs.features import FeatureCache
+from stages.pairs.samples import Samples, frames_of
+from stages.sound2scene.encoders import PictureEncoder, SoundEncoder
 from stages.sound2scene.load import load_model
+from stages.sound2scene.systems import spaces, z_a
 from tests.stages.evaluation_run import CLIPS, COLOURS, make_products, make_shards, pipeline_file
 from tests.stages.programs import python
 from tests.stages.test_extractors import save_clip
 
 N = CLIPS["test"] * len(COLOURS)
+JUDGED_PX = 256
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +70,15 @@ def studio(run: Path) -> Studio:
     test = test.where(labels[0] in COLOURS for labels in test.labels)
     model = load_model(run, device="cpu")
     cache = FeatureCache(folder / "features", 5)
-    return Studio(
-        lambda: model, test, read_clips(str(run), "train"), cache, folder / "pictures", seed=3
-    )
+    classes = [labels[0] for labels in test.labels]
+    train = read_clips(str(run), "train")
+    return Studio(lambda _: model, test, classes, train, cache, folder / "pictures", seed=3)
+
+
+def pictures(studio: Studio, system: str, number: int = 0) -> Samples:
+    """The pictures of a system, at the size at which they are judged."""
+    (found,) = find_systems([system], {}, [])
+    return found.samples(studio, number).resized(JUDGED_PX)
 
 
 def run_here(folder: Path, **settings: Any) -> dict[str, Any]:
@@ -82,9 +94,11 @@ def test_what_was_scored_is_said(run: Path, results: dict[str, Any]) -> None:
     assert results["judges"]["R@k"].startswith("not CLIP: a linear probe on mean colours")
     assert results["judges"]["why_not_clip"] == "the settings ask for a probe"
     assert "stand-in" in results["judges"]["FID"]
-    assert set(results["models"]) == {"generator", "audio_encoder", "image_encoder"}
+    parts = {"generator", "audio_encoder", "image_encoder"}
+    assert {name: set(own) for name, own in results["models"].items()} == {"sound2scene": parts}
     names = {path.name for path in (run / "stages/evaluate").iterdir()}
-    assert {"results.json", "results.md", "evaluation.html", "section.html", "gap.svg"} <= names
+    written = {"results.json", "results.md", "evaluation.html", "section.html"}
+    assert written | {"gap-sound2scene.svg"} <= names
 
 
 def test_every_clip_has_a_line_and_their_mean_is_the_figure(
@@ -105,8 +119,8 @@ def test_figures_are_those_of_scikit_learn_and_scipy(
 ) -> None:
     """R@1, FID and IS over the cached features, by other people's programs."""
     linear_model = pytest.importorskip("sklearn.linear_model")
-    taught = studio.cache.of(frames_of(studio.train), Thumbnail()).values
-    seen = np.asarray(studio.cache.of(studio.samples(system), Thumbnail()).values, np.float64)
+    taught = studio.cache.of(frames_of(studio.train).resized(JUDGED_PX), Thumbnail()).values
+    seen = np.asarray(studio.cache.of(pictures(studio, system), Thumbnail()).values, np.float64)
     labels = [own[0] for own in studio.test.labels]
 
     mean, deviation = taught.mean(axis=0, dtype=float), taught.std(axis=0, dtype=float)
@@ -124,7 +138,8 @@ def test_figures_are_those_of_scikit_learn_and_scipy(
     if system == "upper_bound":
         assert "FID" not in found
         return
-    real = np.asarray(studio.cache.of(frames_of(studio.test), Thumbnail()).values, np.float64)
+    frames = frames_of(studio.test).resized(JUDGED_PX)
+    real = np.asarray(studio.cache.of(frames, Thumbnail()).values, np.float64)
     product = np.cov(seen.T) @ np.cov(real.T)
     cross = np.sqrt(np.maximum(scipy.linalg.eigvals(product).real, 0)).sum()
     distance = ((seen.mean(0) - real.mean(0)) ** 2).sum()
@@ -140,33 +155,34 @@ def test_intervals_hold_their_values(results: dict[str, Any]) -> None:
 
 
 def test_gap_follows_from_the_features(studio: Studio, results: dict[str, Any]) -> None:
-    v, a = np.float64(studio.z_v().values), np.float64(studio.z_a().values)
+    v, a = (np.float64(table.values) for table in spaces(studio))
+    gap = results["gap"]["sound2scene"]
     np.testing.assert_allclose(np.linalg.norm(v, axis=1), 1, atol=1e-5)
     magnitude = np.linalg.norm(v - a, axis=1).mean()
-    assert results["gap"]["magnitude"]["value"] == pytest.approx(magnitude, rel=1e-6)
-    assert results["gap"]["alignment"]["value"] == pytest.approx((v * a).sum(axis=1).mean())
-    assert results["gap"]["mean_gap"] == pytest.approx(np.linalg.norm((v - a).mean(axis=0)))
+    assert gap["magnitude"]["value"] == pytest.approx(magnitude, rel=1e-6)
+    assert gap["alignment"]["value"] == pytest.approx((v * a).sum(axis=1).mean())
+    assert gap["mean_gap"] == pytest.approx(np.linalg.norm((v - a).mean(axis=0)))
 
 
 def test_pictures_are_those_that_generation_makes(run: Path, studio: Studio) -> None:
     """The same model, clip and seed, by `generate`, one clip at a time."""
-    model = studio.model()
+    model = load_model(run, device="cpu")
     for row in (0, 7):
         key = studio.test.keys[row]
-        heard = model.generate(read_sound(key, *model.hears, str(run)), n=1, seed=3)[0]
+        heard = model.generate(read_sound(key, 16_000, 0.5, str(run)), n=1, seed=3)[0]
         looked = model.generate(image=read_picture(key, str(run)), n=1, seed=3)[0]
         for system, picture in (("sound2scene", heard), ("icgan", looked)):
-            (own,) = studio.samples(system).read([row])
+            (own,) = find_systems([system], {}, []).popitem()[0].samples(studio, 0).read([row])
             assert np.abs(own.astype(int) - picture).max() <= 1
 
 
 def test_retrieval_gives_the_frame_of_the_nearest_feature(studio: Studio) -> None:
-    known = studio.cache.of(frames_of(studio.train), Sight(studio.model())).values
-    frames = frames_of(studio.train)
-    for row, (z_a, image) in enumerate(
-        zip(studio.z_a().values, studio.samples("retrieval").read(range(N)), strict=True)
-    ):
-        best = int(np.linalg.norm(known - z_a, axis=1).argmin())
+    encoder = cast(Sees, studio.painter("sound2scene")).picture_encoder
+    known = studio.cache.of(frames_of(studio.train), encoder).values
+    frames = frames_of(studio.train).resized(JUDGED_PX)
+    shown = pictures(studio, "retrieval").read(range(N))
+    for row, (heard, image) in enumerate(zip(z_a(studio).values, shown, strict=True)):
+        best = int(np.linalg.norm(known - heard, axis=1).argmin())
         np.testing.assert_array_equal(image, frames.read([best])[0], err_msg=str(row))
 
 
@@ -178,7 +194,7 @@ def test_markdown_and_page_show_the_figures_and_the_papers(
     texts.append((folder / "section.html").read_text())
     shown = [f"{100 * own['R@1']['value']:.1f}" for own in results["systems"].values()]
     shown += [f"{own['FID']['value']:.2f}" for n, own in results["systems"].items() if n[0] != "u"]
-    shown.append(f"{results['gap']['magnitude']['value']:.3f}")
+    shown.append(f"{results['gap']['sound2scene']['magnitude']['value']:.3f}")
     for text, before_interval in zip(texts, (" (", "<small>", "<small>"), strict=True):
         assert all(value + before_interval in text for value in shown)
         assert all(piece in text for piece in ("40.71", "50.37", "not CLIP"))
@@ -194,21 +210,16 @@ def test_features_are_computed_once_for_all_figures(
     folder = tmp_path / "run"
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("evaluate"))
     calls: Counter[str] = Counter()
-    for kind in (Thumbnail, Sight, Hearing):
+    for kind in (Thumbnail, PictureEncoder, SoundEncoder):
 
-        def counted(
-            self: Any,
-            batch: Sequence[NDArray[Any]],
-            encode: Any = kind.encode,
-            name: str = kind.__name__,
-        ) -> Any:
-            calls[name] += len(batch)
-            return encode(self, batch)
+        def counted(self: Any, what: Any, batch: Sequence[Any], encode: Any = kind.encode) -> Any:
+            calls[type(self).__name__] += len(batch)
+            return encode(self, what, batch)
 
         monkeypatch.setattr(kind, "encode", counted)
     first = run_here(folder)
     # 4 systems and the training frames; test and training frames; test sounds
-    assert calls == {"Thumbnail": 4 * N + N, "Sight": 2 * N, "Hearing": N}
+    assert calls == {"Thumbnail": 4 * N + N, "PictureEncoder": 2 * N, "SoundEncoder": N}
     assert run_here(folder) == first
     assert calls.total() == 5 * N + 2 * N + N
 
@@ -226,11 +237,11 @@ def test_clip_names_the_class_where_it_can_be_had(
     assert "probe" in found["judges"]["IS"]
 
     clip = Clip.load(str(folder))
-    texts = clip.encode_texts(sorted(COLOURS))
+    texts = clip.texts(sorted(COLOURS))
     truth = np.array([sorted(COLOURS).index(own[0]) for own in studio.test.labels])
     for system in ("sound2scene", "upper_bound"):
-        images = studio.samples(system).read(range(N))
-        nearest = (clip.encode(images) @ texts.T).argmax(axis=1)
+        images = pictures(studio, system).read(range(N))
+        nearest = (clip.pictures(images) @ texts.T).argmax(axis=1)
         assert found["systems"][system]["R@1"]["value"] == pytest.approx(np.mean(nearest == truth))
         for number, name in enumerate(sorted(COLOURS)):
             own = np.mean(nearest[truth == number] == number)
@@ -266,7 +277,7 @@ def test_the_upper_bound_needs_no_model(tmp_path: Path) -> None:
     found = run_here(tmp_path / "run", systems=["upper_bound"])
     assert found["systems"]["upper_bound"]["R@1"]["value"] == 1
     assert found["models"] == {}
-    assert "gap" not in found
+    assert found["gap"] == {}
 
 
 @pytest.mark.parametrize("missing", ["train_icgan", "train_sound2scene", "train_image_encoder"])
@@ -285,7 +296,7 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_cached(
     folder = tmp_path / "run"
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("evaluate"))
     seen: list[int] = []  # sizes of the batches
-    encode = Thumbnail.encode
+    encode = Thumbnail.pictures
 
     def stopped(self: Thumbnail, batch: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         if sum(seen) > N + 5:  # in the second set that thumbnails are made of
@@ -293,7 +304,7 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_cached(
         seen.append(len(batch))
         return encode(self, batch)
 
-    monkeypatch.setattr(Thumbnail, "encode", stopped)
+    monkeypatch.setattr(Thumbnail, "pictures", stopped)
     arguments = [str(pipeline_file(folder))]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -310,7 +321,7 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_cached(
         return encode(self, batch)
 
     seen.clear()
-    monkeypatch.setattr(Thumbnail, "encode", counted)
+    monkeypatch.setattr(Thumbnail, "pictures", counted)
     main(arguments)
     assert sum(seen) == 4 * N  # of five sets of N
     assert not killed.exists()
@@ -323,13 +334,13 @@ def test_an_interrupted_evaluation_goes_on_with_what_is_cached(
     ("found", "message"),
     [
         (np.full((5, 48), np.nan), "features by Thumbnail are not finite: look for NaN"),
-        (np.zeros((5, 1)), r"features (5, 1) for 5 samples, not [5, 48]"),
+        (np.zeros((5, 1)), r"features (5, 1) for 5 pictures, not [5, 48]"),
     ],
 )
 def test_bad_features_are_refused_and_not_kept(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: NDArray[Any], message: str
 ) -> None:
-    monkeypatch.setattr(Thumbnail, "encode", lambda *_: np.float32(found))
+    monkeypatch.setattr(Thumbnail, "pictures", lambda *_: np.float32(found))
     cache = FeatureCache(tmp_path, 5)
     with pytest.raises(WeightsError, match=re.escape(message)):
         cache.of(frames_of(read_clips(str(run), "test")), Thumbnail())
@@ -360,7 +371,7 @@ def test_one_clip_is_refused_and_one_video_has_no_interval(
         figure = found["systems"]["sound2scene"][name]
         assert np.isfinite(figure["value"])
         assert figure["low"] is figure["high"] is None
-    assert "too few points for t-SNE" in found["plot"]["method"]
+    assert "too few points for t-SNE" in found["plot"]["sound2scene"]["method"]
     assert "(one video)" in to_markdown(found)
 
 
@@ -371,7 +382,9 @@ def first(labelled: Labelled, n: int) -> Labelled:
 
 
 def test_another_plot_is_a_setting(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_here(run, projection="pca")["plot"]["method"] == "principal components"
+    assert (
+        run_here(run, projection="pca")["plot"]["sound2scene"]["method"] == "principal components"
+    )
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"pip install 'avdata\[umap\]', or take tsne or pca"):
         run_here(run, projection="umap")
@@ -389,7 +402,11 @@ def test_one_evaluation_at_a_time(run: Path, capsys: pytest.CaptureFixture[str])
     [
         ({"split": "val"}, "no clips in split 'val'"),
         ({"split": "train"}, "split and train_split must differ"),
-        ({"systems": []}, "systems must name each system once"),
+        ({"systems": ["icgan", "icgan"]}, "systems must name each system once"),
+        ({"systems": ["sound2scen"]}, "did you mean sound2scene?"),
+        ({"parts": {"ear": "x"}}, "parts: no ear; known: audio_encoder, generator"),
+        ({"folders": {"icgan": "/x"}}, "icgan is a system already"),
+        ({"folders": {"theirs": "/nowhere"}}, "there is no folder /nowhere"),
         ({"recall": "clip", "clip": "/nowhere/clip"}, "hf download"),
         ({"inception": "/nowhere.pth", "features": "inception"}, "there is no /nowhere.pth"),
     ],

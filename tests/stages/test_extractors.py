@@ -68,7 +68,7 @@ def test_torch_fidelity_sees_the_same_network(network: InceptionV3, checkpoint: 
     assert sum(p.numel() for p in network.parameters()) == count == 23_850_960
     ours = InceptionFeatures.load(checkpoint, resize="bilinear")
     images = pictures(0, (128, 128), (200, 340), (299, 299), (700, 500))
-    features = ours.encode(images)
+    features = ours.pictures(images)
     for image, row in zip(images, features, strict=True):
         batch = torch.from_numpy(image).permute(2, 0, 1)[None]
         expected, unbiased, biased = (t.numpy() for t in peer(batch))
@@ -130,7 +130,7 @@ def test_the_standard_weights_are_the_published_network() -> None:
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         expected = torch.jit.load(path, map_location="cpu").eval()((batch - 128) / 128)
-    np.testing.assert_allclose(extractor.encode(images), expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(extractor.pictures(images), expected.numpy(), atol=1e-4)
     with pytest.raises(WeightsError, match="no class head"):
         extractor.logits(expected.numpy())
     assert InceptionFeatures.load(path).fingerprint() == extractor.fingerprint()
@@ -149,7 +149,7 @@ def test_torch_fidelity_sees_the_same_with_the_standard_weights(tmp_path: Path) 
         "inception", ["2048"], str(tmp_path / "pt_inception.pth")
     )
     images = pictures(8, (299, 299), (128, 128), (240, 320), (512, 512))
-    found = InceptionFeatures.load(resize="bilinear").encode(images)
+    found = InceptionFeatures.load(resize="bilinear").pictures(images)
     assert found.max() > 1  # trained weights: features that speak
     for image, row in zip(images, found, strict=True):
         (expected,) = peer(torch.from_numpy(image).permute(2, 0, 1)[None])
@@ -205,7 +205,7 @@ def test_a_network_trained_here(network: InceptionV3, tmp_path: Path) -> None:
     )
     extractor = InceptionFeatures.load(path)
     (image,) = pictures(5, (299, 299))
-    features = extractor.encode([image])
+    features = extractor.pictures([image])
     expected = own.eval()((torch.from_numpy(image).permute(2, 0, 1)[None].float() - 128) / 128)
     np.testing.assert_allclose(extractor.logits(features), expected.detach(), atol=1e-4)
     assert "5 classes" in extractor.description
@@ -298,7 +298,7 @@ def test_clip_images_are_transformers_own(clip_folder: Path) -> None:
     with torch.no_grad():
         expected = model.get_image_features(pixel_values=pixels).pooler_output
     expected = torch.nn.functional.normalize(expected, dim=-1)
-    features = clip.encode(images)
+    features = clip.pictures(images)
     assert features.shape == (3, clip.dim) == (3, 16)
     np.testing.assert_allclose(features, expected, atol=1e-4)
 
@@ -306,12 +306,12 @@ def test_clip_images_are_transformers_own(clip_folder: Path) -> None:
 def test_clip_texts_are_transformers_own_and_padding_does_not_matter(clip_folder: Path) -> None:
     clip = Clip.load(str(clip_folder))
     names = ["ocean", "a train horn, far away"]
-    together = clip.encode_texts(names)
+    together = clip.texts(names)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
     for name, row in zip(names, together, strict=True):
-        np.testing.assert_allclose(clip.encode_texts([name])[0], row, atol=1e-5)
+        np.testing.assert_allclose(clip.texts([name])[0], row, atol=1e-5)
     assert np.abs(together[0] - together[1]).max() > 1e-3
-    clip.encode_texts(["very long " * 100])  # cut, not refused
+    clip.texts(["very long " * 100])  # cut, not refused
 
 
 def test_clip_reads_the_official_vocabulary(shared_data: Path, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_clip_reads_the_official_vocabulary(shared_data: Path, tmp_path: Path) -
     clip = Clip.load(str(save_clip(tmp_path, vocab, merges)))
     ids = clip._tokenizer(["A photo of a  cat"])["input_ids"][0]
     assert ids == [49406, 320, 1125, 539, 320, 2368, 49407]
-    assert clip.encode_texts(["a photo of a cat"]).shape == (1, 16)
+    assert clip.texts(["a photo of a cat"]).shape == (1, 16)
 
 
 def test_resize_then_crop_keeps_the_centre() -> None:

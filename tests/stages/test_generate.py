@@ -103,7 +103,7 @@ def test_mix(place: Workplace, model: Sound2Scene) -> None:
         (bird, gains[1] * b),
         (both, gains[0] * a + gains[1] * b),
     ):
-        expected = model.draw(model.hear(np.clip(wave, -1, 1)), z)
+        expected = model.draw(model.heard([np.clip(wave, -1, 1)])[0], z)
         np.testing.assert_array_equal(row["pixels"], expected)
     assert both["gains_db"] == [6, -6]
 
@@ -115,7 +115,7 @@ def test_sweep_changes_the_gain_alone(place: Workplace, model: Sound2Scene) -> N
     z, wave = model.noise("rain", 2, 0), heard(model, place.rain)
     for row, gain_db in zip(rows, gains_db, strict=True):
         loud = np.clip(np.float32(10 ** (gain_db / 20)) * wave, -1, 1)
-        np.testing.assert_array_equal(row["pixels"], model.draw(model.hear(loud), z))
+        np.testing.assert_array_equal(row["pixels"], model.draw(model.heard([loud])[0], z))
         assert row["gain_db"] == gain_db
     assert [row["title"] for row in rows] == ["rain, -40 dB", "rain, 0 dB", "rain, +20 dB"]
     as_it_is = place.call("sound", place.rain, "-n", "2", output="plain")["rows"][0]
@@ -131,8 +131,8 @@ def test_interpolate(place: Workplace, model: Sound2Scene, way: str) -> None:
     rows = place.call(*words)["rows"]
     assert [row["share"] for row in rows] == [0, 0.5, 1]
     z = model.noise("view to rain", 2, 0)
-    a = model.see(read_picture(place.view).image)
-    b = model.hear(heard(model, place.rain))
+    a = model.latent(read_picture(place.view))
+    b = model.heard([heard(model, place.rain)])[0]
     for row, h in zip(rows, (a, (a + b) / (a + b).norm(), b), strict=True):
         apart = row["pixels"].astype(int) - model.draw(h, z)
         assert np.abs(apart).max() <= (1 if row["share"] == 0.5 else 0)
@@ -201,6 +201,7 @@ def test_as_a_program(place: Workplace) -> None:
         (["interpolate", "RAIN", "RAIN", "--rows", "1"], "give 2 or more"),
         (["sound", "RAIN", "--generator", "gone.safetensors"], "there is no gone.safetensors"),
         (["invert", "clip0001:9"], "2 stored frames"),
+        (["sound", "RAIN", "--family", "sound2sea"], "did you mean sound2scene?"),
     ],
 )
 def test_mistakes(

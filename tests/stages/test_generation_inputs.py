@@ -83,7 +83,7 @@ def test_kinds_of_input(tmp_path: Path, run: str) -> None:
         "image:clip0000": Picture,
     }
     for where, kind in kinds.items():
-        assert isinstance(read_input(where, RATE_HZ, 1.0, run), kind), where
+        assert isinstance(read_input(where, lambda: (RATE_HZ, 1.0), run), kind), where
     assert read_picture(picture).image.shape == (24, 40, 3)
 
 

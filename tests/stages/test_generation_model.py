@@ -19,15 +19,14 @@ from avdata.shards.views import View, view_image
 from stages.engine.checkpoint import ModelCard
 from stages.engine.errors import CheckpointError
 from stages.engine.feature_space import FeatureSpace
-from stages.evaluate import Settings as EvaluateSettings
-from stages.evaluate import open_model
+from stages.evaluation.painters import Painters
 from stages.generation.inputs import InputError, Picture, Sound
 from stages.image_encoder.frozen import load_image_encoder
 from stages.models import build
 from stages.nn.sphere import interpolated
 from stages.sound2scene.load import load_model
 from stages.sound2scene.published_icgan import to_published
-from stages.sound2scene.scene import Sight, Sound2Scene
+from stages.sound2scene.scene import PictureView, Sound2Scene
 from tests.stages.models.published_checkpoints import randomised
 from tests.stages.tiny_scenes import (
     DIM,
@@ -86,7 +85,7 @@ def test_noise_is_standard_normal_without_truncation(model: Sound2Scene) -> None
 
 
 def test_features_have_unit_norm_and_follow_the_sound(model: Sound2Scene) -> None:
-    rain, bird, view = model.hear(RAIN), model.hear(BIRD), model.see(VIEW.image)
+    rain, bird, view = model.hear(RAIN), model.hear(BIRD), model.latent(VIEW)
     for h in (rain, bird, view):
         assert h.shape == (DIM,)
         assert float(h.norm()) == pytest.approx(1, abs=1e-6)
@@ -114,33 +113,33 @@ def test_what_is_heard_is_the_encoder_on_the_front_end(model: Sound2Scene) -> No
 
 
 def test_pictures_are_seen_as_in_training(model: Sound2Scene, run: Path) -> None:
-    assert model.sight == Sight(view_px=48, input_px=40)
+    assert model.view == PictureView(view_px=48, input_px=40)
     encoder = load_image_encoder(run / "stages" / "train_image_encoder", input_px=40)
     squashed = Image.fromarray(VIEW.image).resize((48, 48), Image.Resampling.BILINEAR)
-    z_v = encoder.encode(np.array(squashed)[None], torch.device("cpu"))[0]
-    torch.testing.assert_close(model.see(VIEW.image), z_v / z_v.norm(), rtol=1e-4, atol=1e-5)
+    z_v = encoder.of_pixels(np.array(squashed)[None], torch.device("cpu"))[0]
+    torch.testing.assert_close(model.latent(VIEW), z_v / z_v.norm(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_training_view_squashes_the_same_way(model: Sound2Scene) -> None:
-    """The loader's view of a JPEG and `see` of its pixels lead to one feature."""
+    """The loader's view of a JPEG and `seen` of its pixels lead to one feature."""
     from avdata.frames import decode_jpeg, encode_jpeg
 
     data = encode_jpeg(VIEW.image, 95)
     seen = view_image(data, View(image_size_px=48), np.random.default_rng(0))
-    torch.testing.assert_close(model.see(decode_jpeg(data)), model.see(seen))
+    torch.testing.assert_close(*model.seen([decode_jpeg(data), seen]))
 
 
 def test_image_and_sound_meet_at_both_ends(model: Sound2Scene) -> None:
     both = {w: model.generate(RAIN, VIEW, sound_weight=w, seed=2) for w in (0.0, 0.5, 1.0)}
     np.testing.assert_array_equal(both[1.0], model.generate(RAIN, seed=2))
     z = model.noise("rain", 4, 2)
-    np.testing.assert_array_equal(both[0.0], model.draw(model.see(VIEW.image), z))
-    middle = model.hear(RAIN) + model.see(VIEW.image)
+    np.testing.assert_array_equal(both[0.0], model.draw(model.latent(VIEW), z))
+    middle = model.hear(RAIN) + model.latent(VIEW)
     np.testing.assert_array_equal(both[0.5], model.draw(middle / middle.norm(), z))
-    assert interpolated(model.hear(RAIN), model.see(VIEW.image), 0.5).shape == (DIM,)
+    assert interpolated(model.hear(RAIN), model.latent(VIEW), 0.5).shape == (DIM,)
     np.testing.assert_array_equal(
         model.generate(image=VIEW, seed=2),
-        model.draw(model.see(VIEW.image), model.noise("view", 4, 2)),
+        model.draw(model.latent(VIEW), model.noise("view", 4, 2)),
     )
     with pytest.raises(ValueError, match="give a sound"):
         model.generate()
@@ -237,7 +236,7 @@ def test_parts_of_one_image_encoder(parts: Parts, caplog: pytest.LogCaptureFixtu
         audio_encoder=parts.audio_encoder(space),
         image_encoder=parts.eye,
     )
-    assert made.sight == Sight(view_px=64, input_px=None)  # from the generator's file alone
+    assert made.view == PictureView(view_px=64, input_px=None)  # from the generator's file alone
     assert not caplog.records
 
 
@@ -281,8 +280,8 @@ def test_other_views_are_warned_of(parts: Parts, caplog: pytest.LogCaptureFixtur
     assert "stages.train_icgan.encoder_view_px" in record.getMessage()
     caplog.clear()
     load_model(
-        generator=generator, image_encoder=parts.eye, sight=Sight(view_px=32), device="cpu"
-    )  # who chooses a sight means it
+        generator=generator, image_encoder=parts.eye, view_px=32, input_px=224, device="cpu"
+    )  # who chooses a view means it
     assert not caplog.records
 
 
@@ -291,9 +290,10 @@ def test_evaluation_refuses_them_too(run: Path, parts: Parts, tmp_path: Path) ->
     ear = parts.audio_encoder(parts.space(parts.other_eye))
     file = tmp_path / "evaluated.yaml"
     file.write_text(json.dumps({"name": "evaluated", "output": str(run)}))
-    settings = EvaluateSettings(generator=str(generator), audio_encoder=str(ear), device="cpu")
-    with pytest.raises(CheckpointError, match=r"different image.*stages\.evaluate\.generator"):
-        open_model(load_pipeline(file), settings)
+    given = {"generator": str(generator), "audio_encoder": str(ear)}
+    painters = Painters(str(load_pipeline(file).output), given, "cpu")
+    with pytest.raises(CheckpointError, match=r"different image.*stages\.evaluate\.parts"):
+        painters.open("sound2scene")
 
 
 # published checkpoints
@@ -304,7 +304,7 @@ def test_a_published_generator_draws_the_same(model: Sound2Scene, tmp_path: Path
     published = load_model(generator=tmp_path / "G.pth", device="cpu")
     z, h = model.noise("rain", 2, 0), model.hear(RAIN)
     np.testing.assert_array_equal(published.draw(h, z), model.draw(h, z))
-    assert published.sight == Sight(view_px=256, input_px=224)
+    assert published.view == PictureView(view_px=256, input_px=224)
     (tmp_path / "broken.pth").write_bytes(b"PK nothing")
     with pytest.raises(WeightsError, match="cannot read"):
         load_model(generator=tmp_path / "broken.pth", device="cpu")

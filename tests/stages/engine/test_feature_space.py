@@ -12,7 +12,7 @@ from avdata.errors import SettingsError
 from stages.engine.checkpoint import ModelCard, load_weights, read_metadata, save_weights
 from stages.engine.errors import CheckpointError
 from stages.engine.feature_space import FeatureSpace, require_same_encoder, warn_of_other_views
-from stages.image_encoder.frozen import Encoder
+from stages.image_encoder.frozen import FrozenEncoder
 from stages.models import build
 
 SPACE = FeatureSpace(
@@ -24,11 +24,11 @@ SPACE = FeatureSpace(
 )
 
 
-def encoder(seed: int = 0) -> Encoder:
+def encoder(seed: int = 0) -> FrozenEncoder:
     torch.manual_seed(seed)
     network = build("image_encoder", arch="tiny", width=4).eval()
     identity = {"model": "image_encoder", "arch": "tiny", "width": 4}
-    return Encoder(network=network, identity=identity, input_px=40)
+    return FrozenEncoder(network=network, identity=identity, input_px=40)
 
 
 def test_it_tells_encoders_apart_and_nothing_else() -> None:

@@ -23,9 +23,9 @@ from avdata.shards.views import View
 from avdata.store import Store
 from stages.engine.checkpoint import ModelCard, save_weights
 from stages.engine.errors import CheckpointError
-from stages.image_encoder.frozen import Encoder, load_image_encoder
+from stages.image_encoder.frozen import FrozenEncoder, load_image_encoder
 from stages.models import build
-from stages.pairs import features as module
+from stages.pairs import computed as module
 from stages.pairs.clips import Clips, read_clips
 from stages.pairs.features import Features, cached_features, features_digest
 from tests.shard_factory import Made, pack, picture, write_table
@@ -51,7 +51,7 @@ class Counting(nn.Module):
 
 
 def compute(folder: Path, shards: Path, network: nn.Module | None = None, **how: Any) -> Features:
-    encoder, clips = Encoder(network=network or Counting()), read_clips(str(shards), "train")
+    encoder, clips = FrozenEncoder(network=network or Counting()), read_clips(str(shards), "train")
     return cached_features(folder, clips, encoder, image_size_px=16, batch_size=3, **how)
 
 
@@ -94,7 +94,7 @@ def test_several_frames_of_a_clip_have_rows_of_their_own(tmp_path: Path, shards:
     clips = read_clips(str(shards), "train", frames="picked").where([False, *[True] * 5])
     network = Counting()
     how: dict[str, Any] = {"image_size_px": 32, "batch_size": 3}
-    found = cached_features(tmp_path, clips, Encoder(network=network), **how)
+    found = cached_features(tmp_path, clips, FrozenEncoder(network=network), **how)
     assert found.keys == [key for key in clips.keys for _ in range(2)]
     made = [Made(int(key[4:])) for key in clips.keys]
     pictures = np.stack([picture(m, frame) for m in made for frame in m.picks])
@@ -140,10 +140,13 @@ def interrupted(*_: object) -> None:
 
 
 def test_digest_follows_what_features_depend_on(tmp_path: Path, shards: Path) -> None:
-    base = Encoder(network=Counting(), identity={"model": "counting"})
+    base = FrozenEncoder(network=Counting(), identity={"model": "counting"})
 
     def name(
-        encoder: Encoder = base, clips: Clips | None = None, image_size_px: int = 16, **how: Any
+        encoder: FrozenEncoder = base,
+        clips: Clips | None = None,
+        image_size_px: int = 16,
+        **how: Any,
     ) -> str:
         clips = clips or train
         return features_digest(clips, encoder, image_size_px=image_size_px, **how)

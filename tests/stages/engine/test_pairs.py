@@ -120,7 +120,7 @@ def held_out_loss(rank: int, world_size: int) -> dict[str, Tensor]:
     with torch.no_grad():
         for pair in pairs:
             assert pair.image is not None
-            z_V = encoder.encode(pair.image, torch.device("cpu"))
+            z_V = encoder.of_pixels(pair.image, torch.device("cpu"))
             losses.append(euclidean_info_nce(model(frontend(torch.from_numpy(pair.sound))), z_V))
     return {"loss": torch.stack(losses).mean(), "batches": torch.tensor(len(losses))}
 

@@ -1,0 +1,63 @@
+"""Which families a pipeline speaks for, and their painters, opened when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from avdata.config import Pipeline
+from avdata.errors import SettingsError
+from stages.engine.errors import CheckpointError
+from stages.evaluation.studio import Studio
+from stages.evaluation.system import System
+from stages.families import families, family, trained_in
+from stages.family import Family, Opening
+from stages.generation.painter import Painter, Sees
+from stages.nn.encoder import Encoder
+
+
+def trained_here(pipeline: Pipeline) -> list[Family]:
+    """Return the families that this pipeline trains, or else has trained; else all."""
+    named = [f for f in families() if not pipeline.stages.keys().isdisjoint(f.parts.values())]
+    return named or trained_in(pipeline.output) or families()
+
+
+class Painters:
+    """The painters of the families, each opened when it is first asked for.
+
+    run: output folder of the pipeline. parts: files or folders in the place of what was trained.
+    """
+
+    def __init__(self, run: str, parts: Mapping[str, str], device: str) -> None:
+        self._run, self._parts, self._device = run, parts, device
+        self._opened: dict[str, Painter] = {}
+
+    def open(self, name: str) -> Painter:
+        """Return a painter; raises CheckpointError, naming the trainers, for a missing part."""
+        if name in self._opened:
+            return self._opened[name]
+        one = family(name)
+        parts = {part: path for part, path in self._parts.items() if part in one.parts}
+        try:
+            self._opened[name] = one.open(Opening(run=self._run, parts=parts, device=self._device))
+        except CheckpointError as error:
+            makers = ", ".join(f"{p}: python -m stages.{maker}" for p, maker in one.parts.items())
+            raise CheckpointError(
+                f"{error}. Parts are made in this pipeline's output ({makers}), or named by "
+                "stages.evaluate.parts"
+            ) from None
+        return self._opened[name]
+
+    def sources(self) -> dict[str, Any]:
+        """Return of each painter that was needed where its parts come from."""
+        return {name: dict(painter.sources) for name, painter in self._opened.items()}
+
+
+def own_encoder(systems: dict[System, Family | None], studio: Studio) -> Encoder:
+    """Return the image encoder of the first family that has one."""
+    for one in [found for found in systems.values() if found is not None] or families():
+        if "sees" in one.abilities:
+            return cast(Sees, studio.painter(one.name)).picture_encoder
+    raise SettingsError(
+        "stages.evaluate.features is image_encoder, but no system here has one; take inception"
+    )

@@ -30,7 +30,7 @@ from stages.evaluate import PLOTTED
 from stages.evaluation import scores
 from stages.judges.inception import InceptionFeatures
 from stages.metrics.bootstrap import RESAMPLES
-from stages.metrics.frechet import Moments, Reference, fid_interval, frechet_distance
+from stages.metrics.frechet import Gaussian, Reference, fid_interval, frechet_distance
 from stages.nn.encoder import Encoder
 from stages.nn.inception import InceptionV3
 from stages.pairs.features import FeatureCache
@@ -98,7 +98,7 @@ def measure(n: int, dim: int, n_classes: int, *, peer: bool) -> None:
 
 def compare(real: NDArray[np.float32], drawn: NDArray[np.float32], floor: float) -> None:
     """Print what others take for FID."""
-    one, two = Moments.of(real), Moments.of(drawn)
+    one, two = Gaussian.of(real), Gaussian.of(drawn)
     with suppress(ImportError):
         torchaudio_guard.install()  # torch-fidelity imports torchvision
         from torch_fidelity.metric_fid import fid_statistics_to_metric
@@ -115,7 +115,7 @@ def compare(real: NDArray[np.float32], drawn: NDArray[np.float32], floor: float)
     rows = np.random.default_rng(0).integers(0, len(drawn), len(drawn))
 
     def resample() -> float:
-        own = Moments.of(drawn[rows])
+        own = Gaussian.of(drawn[rows])
         return frechet_distance(own.mean, own.covariance, one.mean, one.covariance)
 
     took = seconds(resample) * RESAMPLES

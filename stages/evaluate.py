@@ -31,7 +31,7 @@ from avdata.strict import setting
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation import scores
 from stages.evaluation.figures import Judged, judge_warnings, measured, reported
-from stages.evaluation.judges import Look, Recall, open_clip, open_judges, open_looks
+from stages.evaluation.judges import JudgeName, Recall, open_clip, open_judges, open_looks
 from stages.evaluation.labelled import read_labelled
 from stages.evaluation.page import Evaluation, make_examples, page, section
 from stages.evaluation.painters import Painters, own_encoder, trained_here
@@ -86,7 +86,7 @@ class Settings:
         "where CLIP cannot be had.",
     )
     clip: str = setting(DEFAULT, "CLIP: a local folder, or a name on the hub.")
-    features: Look = setting(
+    features: JudgeName = setting(
         "inception",
         "What FID, IS and the probe look at. Only inception is comparable; image_encoder is this "
         "pipeline's own, thumbnail mean colours.",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stages.evaluation.system import System
     from stages.generation.commands import Command, Option
     from stages.generation.painter import Ability, Painter
-    from stages.pairs.features import Table
+    from stages.pairs.features import FeatureTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,5 +62,5 @@ class Family:
     papers: tuple[PaperTable, ...] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
-    spaces: Callable[[Studio], tuple[Table, Table]] | None = None
+    spaces: Callable[[Studio], tuple[FeatureTable, FeatureTable]] | None = None
     ablations: Grid | None = None

@@ -6,7 +6,7 @@
     audio encoder           sound → log spectrogram → z^A, drawn to its z^V by `loss`
 
 Sung-Bin et al., Sound to Visual Scene Generation by Audio-to-Visual Latent Alignment, CVPR 2023.
-docs/sound2scene.md says what the paper leaves open.
+stages/sound2scene/README.md says what the paper leaves open.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class Choice:
     """One picture of a question."""
 
     item: Item
@@ -68,7 +68,7 @@ class Question:
     id: str
     protocol: str
     item: Item
-    options: tuple[Option, ...]
+    options: tuple[Choice, ...]
 
 
 def read_items(path: Path) -> list[Item]:
@@ -112,7 +112,7 @@ def make_questions(
     wanted = {"recall": count // 2, "precision": count - count // 2}
     if protocol != "both":
         wanted = {protocol: count}
-    drawn: list[tuple[str, Item, list[Option]]] = []
+    drawn: list[tuple[str, Item, list[Choice]]] = []
     for name, number in wanted.items():
         rng = rng_for(seed, "user_study", name)
         needed = {ours, rival} if name == "recall" else {ours}
@@ -125,9 +125,9 @@ def make_questions(
         for i in rng.permutation(len(usable))[:number]:
             item = usable[i]
             if name == "recall":
-                options = [Option(item, ours), Option(item, rival)]
+                options = [Choice(item, ours), Choice(item, rival)]
             else:
-                options = [Option(item, ours), *_distractors(item, usable, ours, rng)]
+                options = [Choice(item, ours), *_distractors(item, usable, ours, rng)]
             drawn.append((name, item, [options[j] for j in rng.permutation(len(options))]))
     order = rng_for(seed, "user_study", "order").permutation(len(drawn))
     return [
@@ -138,7 +138,7 @@ def make_questions(
 
 def _distractors(
     item: Item, items: Sequence[Item], method: str, rng: np.random.Generator
-) -> list[Option]:
+) -> list[Choice]:
     labels = sorted({other.label for other in items} - {item.label})
     if len(labels) < CHOICES - 1:
         raise SettingsError(
@@ -148,7 +148,7 @@ def _distractors(
     options = []
     for i in rng.permutation(len(labels))[: CHOICES - 1]:
         same = [other for other in items if other.label == labels[i]]
-        options.append(Option(same[int(rng.integers(len(same)))], method))
+        options.append(Choice(same[int(rng.integers(len(same)))], method))
     return options
 
 

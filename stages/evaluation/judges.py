@@ -15,7 +15,7 @@ import torch
 
 from avdata.errors import WeightsError
 from stages.evaluation.labelled import Labelled
-from stages.judges.clip import Clip
+from stages.judges.clip import ClipEncoder
 from stages.judges.inception import InceptionFeatures
 from stages.judges.probe import ProbeClassifier
 from stages.judges.table import Wish, open_encoder
@@ -26,7 +26,7 @@ from stages.pairs.samples import Samples
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Look = Literal["inception", "image_encoder", "thumbnail"]
+JudgeName = Literal["inception", "image_encoder", "thumbnail"]
 Recall = Literal["auto", "clip", "probe"]
 
 STANDARD_CLASSES = 1008  # of the head with which the first Inception scores were taken
@@ -60,7 +60,7 @@ class Judges:
         }
 
 
-def open_looks(look: Look, own: Callable[[], Encoder], wish: Wish) -> Encoder:
+def open_looks(look: JudgeName, own: Callable[[], Encoder], wish: Wish) -> Encoder:
     """Return what FID, IS and the probe look at; raises AvdataError for missing weights.
 
     own: this pipeline's image encoder, for `image_encoder`.
@@ -68,12 +68,14 @@ def open_looks(look: Look, own: Callable[[], Encoder], wish: Wish) -> Encoder:
     return own() if look == "image_encoder" else open_encoder(look, wish)
 
 
-def open_clip(recall: Recall, name: str, device: torch.device) -> tuple[Clip | None, str | None]:
+def open_clip(
+    recall: Recall, name: str, device: torch.device
+) -> tuple[ClipEncoder | None, str | None]:
     """Return CLIP, or None and the reason why not; raises WeightsError if it is demanded."""
     if recall == "probe":
         return None, "the settings ask for a probe"
     try:
-        return Clip.load(name, device=device), None
+        return ClipEncoder.load(name, device=device), None
     except WeightsError as error:
         if recall == "clip":
             raise
@@ -82,7 +84,7 @@ def open_clip(recall: Recall, name: str, device: torch.device) -> tuple[Clip | N
 
 def open_judges(
     looks: Encoder,
-    clip: Clip | None,
+    clip: ClipEncoder | None,
     why_not_clip: str | None,
     train: Labelled,
     frames: Samples,
@@ -112,7 +114,7 @@ def open_judges(
     )
 
 
-def _by_text(clip: Clip, classes: Sequence[str]) -> Named:
+def _by_text(clip: ClipEncoder, classes: Sequence[str]) -> Named:
     texts = clip.texts(classes)  # [C, D]
     return Named(clip.description, lambda features: np.asarray(features @ texts.T))
 

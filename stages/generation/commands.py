@@ -17,7 +17,7 @@ from avdata.errors import SettingsError
 if TYPE_CHECKING:
     from stages.generation.inputs import Picture, Sound
     from stages.generation.painter import Ability, Explains, HasLatents, Hears, Painter
-    from stages.generation.sheets import Row
+    from stages.generation.sheets import SheetRow
 
 SEVERAL, ONE = "media files, or keys of clips of the run", "a media file, or a clip's key"
 PICTURE = "a still image, KEY (a clip's best frame) or KEY:FRAME"
@@ -51,7 +51,7 @@ class Job:
         painter = cast("Hears", self.painter)
         return read_input(name, lambda: painter.hears, self.given.run, self.given.start_s)
 
-    def write(self, title: str, rows: Sequence[Row], steps: Sequence[Row] = ()) -> None:
+    def write(self, title: str, rows: Sequence[SheetRow], steps: Sequence[SheetRow] = ()) -> None:
         """Write the results and say where they are."""
         from stages.generation.results import SHEET_NAME, write_results
 

@@ -16,7 +16,7 @@ from PIL import Image
 from avdata.report.gallery import data_uri
 from avdata.report.training import SECTION
 from avdata.store import Store
-from stages.generation.sheets import Row, contact_sheet, film, save_gif
+from stages.generation.sheets import SheetRow, contact_sheet, film, save_gif
 
 RESULT_NAME, SHEET_NAME, FILM_NAME = "result.json", "sheet.png", "film.gif"
 
@@ -24,10 +24,10 @@ RESULT_NAME, SHEET_NAME, FILM_NAME = "result.json", "sheet.png", "film.gif"
 def write_results(
     folder: str | Path,
     title: str,
-    rows: Sequence[Row],
+    rows: Sequence[SheetRow],
     facts: Mapping[str, Any],
     *,
-    steps: Sequence[Row] = (),
+    steps: Sequence[SheetRow] = (),
 ) -> None:
     """Write every picture as PNG, the contact sheet, and what they were made from.
 

@@ -15,7 +15,14 @@ import numpy as np
 from avdata.frames import resize
 from stages.generation.inputs import Picture, Sound
 from stages.generation.painter import Ask, Explains, HasLatents, Hears, Painter
-from stages.generation.sheets import Panel, Row, panel_size, picture_panel, share_panel, sound_panel
+from stages.generation.sheets import (
+    Panel,
+    SheetRow,
+    panel_size,
+    picture_panel,
+    share_panel,
+    sound_panel,
+)
 from stages.generation.sounds import amplitude, fit, mixed
 
 if TYPE_CHECKING:
@@ -26,15 +33,15 @@ if TYPE_CHECKING:
 Toward = Literal["made", "own"]
 
 
-def sound_rows(painter: Hears, sounds: Sequence[Sound], n: int, seed: int) -> list[Row]:
+def sound_rows(painter: Hears, sounds: Sequence[Sound], n: int, seed: int) -> list[SheetRow]:
     """Return n pictures of each sound."""
     return [sound_row(painter, sound, n, seed, sound.name) for sound in sounds]
 
 
-def image_rows(painter: Painter, pictures: Sequence[Picture], n: int, seed: int) -> list[Row]:
+def image_rows(painter: Painter, pictures: Sequence[Picture], n: int, seed: int) -> list[SheetRow]:
     """Return n pictures in the manner of each picture."""
     return [
-        Row(
+        SheetRow(
             title=picture.name,
             panel=picture_panel(picture.image, size_of(painter)),
             images=painter.paint(
@@ -48,7 +55,7 @@ def image_rows(painter: Painter, pictures: Sequence[Picture], n: int, seed: int)
 
 def mix_rows(
     painter: Hears, sounds: Sequence[Sound], gains_db: Sequence[float], n: int, seed: int
-) -> list[Row]:
+) -> list[SheetRow]:
     """Return pictures of each sound alone at its gain, then of their sum; the noise is the same."""
     name = " + ".join(sound.name for sound in sounds)
     rows = [
@@ -57,7 +64,7 @@ def mix_rows(
     ]
     spec = painter.spec
     fitted = mixed([fit(s, spec) for s in sounds], [amplitude(g) for g in gains_db])
-    together = Row(
+    together = SheetRow(
         title=name,
         note="mixed",
         panel=heard_panel(painter, fitted),
@@ -69,7 +76,7 @@ def mix_rows(
 
 def sweep_rows(
     painter: Hears, sound: Sound, gains_db: Sequence[float], n: int, seed: int
-) -> list[Row]:
+) -> list[SheetRow]:
     """Return pictures of one sound at several volumes; the noise is held fixed."""
     return [sound_row(painter, sound, n, seed, sound.name, gain_db) for gain_db in gains_db]
 
@@ -81,7 +88,7 @@ def interpolation_rows(
     way: Way,
     n: int,
     seed: int,
-) -> list[Row]:
+) -> list[SheetRow]:
     """Return pictures from one end to the other, one row for each share of the second."""
     a, b = (painter.latent(end) for end in ends)
     names = (ends[0].name, ends[1].name)
@@ -93,7 +100,7 @@ def interpolation_rows(
             panel = _end_panel(painter, ends[int(share)])
         latent, angle_rad = painter.between(a, b, share, way)
         rows.append(
-            Row(
+            SheetRow(
                 title=f"{1 - share:.0%} {names[0]} · {share:.0%} {names[1]}",
                 note=f"{math.degrees(angle_rad):.1f}° from {names[0]}",
                 panel=panel,
@@ -106,7 +113,7 @@ def interpolation_rows(
 
 def gradcam_rows(
     painter: Explains, sounds: Sequence[Sound], toward: Toward | Picture, n: int, seed: int
-) -> list[Row]:
+) -> list[SheetRow]:
     """Return each sound's pictures, its spectrogram under what speaks for them.
 
     toward: "made": the mean latent of these pictures; "own": the sound's latent itself; or a
@@ -125,7 +132,7 @@ def gradcam_rows(
             target, name = sum(seen[1:], start=seen[0]) / len(seen), "its pictures"
         heat = painter.sound_map(fitted, target)
         rows.append(
-            Row(
+            SheetRow(
                 title=sound.name,
                 note=f"what speaks for {name}" if heat.any() else f"nothing speaks for {name}",
                 panel=heard_panel(painter, fitted, heat),
@@ -144,7 +151,7 @@ def sound_row(
     seed: int,
     noise_key: str,
     gain_db: float | None = None,
-) -> Row:
+) -> SheetRow:
     """Return n pictures of a sound; a gain that is given stands in the title."""
     spec = painter.spec
     louder = at_gain(painter, sound, gain_db or 0.0)
@@ -153,7 +160,7 @@ def sound_row(
     sign = "+" if gain_db and gain_db > 0 else ""
     level = "" if gain_db is None else f", {sign}{gain_db:g} dB"
     filled = "repeated" if spec.fill == "tile" else "then silence"
-    return Row(
+    return SheetRow(
         title=f"{sound.name}{level}",
         note=f"{heard_s:.4g} s" + (f", {filled}" if sound.duration_s < longest_s else ""),
         panel=heard_panel(painter, louder.samples),

@@ -30,7 +30,7 @@ Panel = Image.Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SheetRow:
     """Pictures uint8 [n, R, R, 3] of one sound, picture or step, and what they were made from.
 
     facts: plain values for result.json. headings: over each picture, if they differ.
@@ -140,7 +140,7 @@ def share_panel(share: float, names: tuple[str, str], size: tuple[int, int]) -> 
     return panel
 
 
-def contact_sheet(title: str, note: str, rows: Sequence[Row]) -> Image.Image:
+def contact_sheet(title: str, note: str, rows: Sequence[SheetRow]) -> Image.Image:
     """Return all rows under each other: what was heard at the left, what came of it at the right.
 
     Raises ValueError without rows.
@@ -164,14 +164,14 @@ def contact_sheet(title: str, note: str, rows: Sequence[Row]) -> Image.Image:
     return sheet
 
 
-def _row_height(row: Row, side: int) -> int:
+def _row_height(row: SheetRow, side: int) -> int:
     heading = HEADING_PX if row.headings else 0
     panel = row.panel.height if row.panel else 0
     return CAPTION_PX + heading + max(side, panel) + ROW_GAP_PX
 
 
 def _draw_row(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, row: Row, side: int, top: int, left: int
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, row: SheetRow, side: int, top: int, left: int
 ) -> None:
     right = sheet.width - MARGIN_PX
     title = fitted_line(row.title, right - MARGIN_PX, 16)
@@ -190,13 +190,13 @@ def _draw_row(
         sheet.paste(_enlarged(image, side), (x, top + heading))
 
 
-def unrolled(row: Row) -> list[Row]:
+def unrolled(row: SheetRow) -> list[SheetRow]:
     """Return a row for each picture of a row, titled by its heading."""
     pairs = zip(row.headings, row.images, strict=True)
-    return [Row(title=heading, images=image[None]) for heading, image in pairs]
+    return [SheetRow(title=heading, images=image[None]) for heading, image in pairs]
 
 
-def film(rows: Sequence[Row]) -> list[Image.Image]:
+def film(rows: Sequence[SheetRow]) -> list[Image.Image]:
     """Return one frame per row, there and back: its pictures side by side over its title."""
     frames = []
     for row in rows:

@@ -25,7 +25,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_TOKENS = 77
 
 
-class Clip(Encoder):
+class ClipEncoder(Encoder):
     """A CLIP model of transformers; features have unit length, so products are cosines.
 
     Pictures are resized to the short side (Pillow's bicubic), cropped to the centre and normalised

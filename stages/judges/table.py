@@ -32,9 +32,9 @@ class Wish:
 
 
 def _clip(wish: Wish) -> Encoder:
-    from stages.judges.clip import DEFAULT, Clip
+    from stages.judges.clip import DEFAULT, ClipEncoder
 
-    return Clip.load(wish.weights or DEFAULT, device=wish.device)
+    return ClipEncoder.load(wish.weights or DEFAULT, device=wish.device)
 
 
 def _inception(wish: Wish) -> Encoder:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Moments:
+class Gaussian:
     """Mean and covariance of features that arrive in batches, float64 and stable.
 
     Batches are joined by the pairwise update of Chan, Golub and LeVeque (1979), so that nothing
@@ -60,7 +60,7 @@ class Moments:
         deviations = x - mean
         self._join(len(x), mean, deviations.T @ deviations)
 
-    def merge(self, other: Moments) -> None:
+    def merge(self, other: Gaussian) -> None:
         """Add all that `other` has seen."""
         if other.dim != self.dim:
             raise ValueError(f"cannot merge moments of {other.dim} and {self.dim} dimensions")
@@ -107,7 +107,7 @@ def frechet_distance(
 
 def fid(features_1: ArrayLike, features_2: ArrayLike) -> float:
     """Return the Fréchet distance between features [N, D] and [M, D]."""
-    one, two = Moments.of(features_1), Moments.of(features_2)
+    one, two = Gaussian.of(features_1), Gaussian.of(features_2)
     return frechet_distance(one.mean, one.covariance, two.mean, two.covariance)
 
 
@@ -122,7 +122,7 @@ class Reference:
     @classmethod
     def of(cls, features: ArrayLike) -> Self:
         """Return the reference of features [N, D]; raises ValueError below two of them."""
-        moments = Moments.of(features)
+        moments = Gaussian.of(features)
         covariance = moments.covariance
         if moments.count > moments.dim:
             half = factor(covariance)

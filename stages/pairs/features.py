@@ -39,7 +39,7 @@ FOLDER = "features"  # beside the folders of the stages, which share it
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class FeatureTable:
     """Features [N, D] and the digest of all that they depend on."""
 
     values: Floats
@@ -57,7 +57,7 @@ class FeatureCache:
     batch_size: int = 64
     workers: int = 2
 
-    def of(self, samples: Samples, encoder: Encoder) -> Table:
+    def of(self, samples: Samples, encoder: Encoder) -> FeatureTable:
         """Return the features of all samples, computing what the folder does not hold yet.
 
         Killed, the same call goes on where it was. Raises WeightsError for features that are not
@@ -77,7 +77,9 @@ class FeatureCache:
                     )
                 yield values
 
-        return Table(computed_once(self.folder, name, len(samples), compute, title=title), name)
+        return FeatureTable(
+            computed_once(self.folder, name, len(samples), compute, title=title), name
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 from stages.engine.rng import generator_for
 from stages.generation.inputs import Picture, Sound
 from stages.generation.rows import at_gain, resized, size_of, sound_row
-from stages.generation.sheets import Row, picture_panel
+from stages.generation.sheets import SheetRow, picture_panel
 from stages.nn.pictures import as_images, as_pictures
 from stages.sound2scene.inversion import Inversion, edited, invert
 from stages.sound2scene.scene import Sound2Scene
@@ -19,7 +19,7 @@ from stages.sound2scene.scene import Sound2Scene
 
 def inversion_row(
     model: Sound2Scene, picture: Picture, seed: int, **search: Any
-) -> tuple[Row, Inversion]:
+) -> tuple[SheetRow, Inversion]:
     """Return a picture as the generator can make it again, beside its first guess at it.
 
     search: steps, lr, candidates, feature_weight of `inversion.invert`. The image encoder,
@@ -39,7 +39,7 @@ def inversion_row(
     error = (made[0].astype(np.float64) - resized(model, picture)) / 255
     psnr_db = -10 * math.log10(max(float(np.square(error).mean()), 1e-10))
     start, best = float(found.curve[0]), float(found.curve.min())
-    row = Row(
+    row = SheetRow(
         title=picture.name,
         note=f"found again: {psnr_db:.1f} dB PSNR, loss {start:.4f} to {best:.4f}",
         panel=picture_panel(picture.image, size_of(model)),
@@ -66,7 +66,7 @@ def edit_rows(
     n: int,
     seed: int,
     **search: Any,
-) -> list[Row]:
+) -> list[SheetRow]:
     """Return both sounds' pictures, and a picture moved along the difference of the sounds.
 
     The picture is inverted first; then h' = (h + α (z_target − z_source)) / ‖·‖ for each strength
@@ -78,7 +78,7 @@ def edit_rows(
     away, to = (model.hear(at_gain(model, sound, gain_db)) for sound, gain_db in ends)
     again, found = inversion_row(model, picture, seed, **search)
     images = [model.draw(edited(found.h, away, to, strength), found.z) for strength in strengths]
-    moved = Row(
+    moved = SheetRow(
         title=f"{picture.name}, from {source.name} to {target.name}",
         note=again.note,
         panel=again.panel,

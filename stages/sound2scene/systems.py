@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.evaluation.studio import Studio
-    from stages.pairs.features import Table
+    from stages.pairs.features import FeatureTable
     from stages.sound2scene.scene import Sound2Scene
 
 FAMILY = "sound2scene"
@@ -44,12 +44,12 @@ def retrieved(studio: Studio, _: int) -> Samples:
     return frames_of(studio.train).chosen(nearest(z_a(studio).values, known.values).tolist())
 
 
-def spaces(studio: Studio) -> tuple[Table, Table]:
+def spaces(studio: Studio) -> tuple[FeatureTable, FeatureTable]:
     """Return z^V of the test clips' frames and z^A of their sounds."""
     return studio.cache.of(frames_of(studio.test), _model(studio).picture_encoder), z_a(studio)
 
 
-def z_a(studio: Studio) -> Table:
+def z_a(studio: Studio) -> FeatureTable:
     """Return z^A of the test clips' sounds."""
     model = _model(studio)
     sounds = sounds_of(studio.test, model.spec.sample_rate_hz)

@@ -27,7 +27,7 @@ from stages.evaluation.system import find_systems
 from stages.evaluation.tables import to_markdown
 from stages.generation.inputs import read_picture, read_sound
 from stages.generation.painter import Sees
-from stages.judges.clip import Clip
+from stages.judges.clip import ClipEncoder
 from stages.judges.thumbnail import Thumbnail
 from stages.metrics.bootstrap import bootstrap_mean
 from stages.pairs.clips import read_clips
@@ -236,7 +236,7 @@ def test_clip_names_the_class_where_it_can_be_had(
     assert found["judges"]["why_not_clip"] is None
     assert "probe" in found["judges"]["IS"]
 
-    clip = Clip.load(str(folder))
+    clip = ClipEncoder.load(str(folder))
     texts = clip.texts(sorted(COLOURS))
     truth = np.array([sorted(COLOURS).index(own[0]) for own in studio.test.labels])
     for system in ("sound2scene", "upper_bound"):

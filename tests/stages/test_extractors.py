@@ -12,7 +12,7 @@ import torch
 
 from avdata import weights
 from avdata.errors import WeightsError
-from stages.judges.clip import CLIP_MEAN, CLIP_STD, Clip, resize_and_crop
+from stages.judges.clip import CLIP_MEAN, CLIP_STD, ClipEncoder, resize_and_crop
 from stages.judges.inception import (
     InceptionFeatures,
     resize_bicubic,
@@ -288,7 +288,7 @@ def test_clip_images_are_transformers_own(clip_folder: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    clip = Clip.load(str(clip_folder))
+    clip = ClipEncoder.load(str(clip_folder))
     images = pictures(7, (64, 64), (200, 120), (81, 333))
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": 64}, crop_size=64, image_mean=CLIP_MEAN, image_std=CLIP_STD
@@ -304,7 +304,7 @@ def test_clip_images_are_transformers_own(clip_folder: Path) -> None:
 
 
 def test_clip_texts_are_transformers_own_and_padding_does_not_matter(clip_folder: Path) -> None:
-    clip = Clip.load(str(clip_folder))
+    clip = ClipEncoder.load(str(clip_folder))
     names = ["ocean", "a train horn, far away"]
     together = clip.texts(names)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
@@ -324,7 +324,7 @@ def test_clip_reads_the_official_vocabulary(shared_data: Path, tmp_path: Path) -
     tokens = [*letters, *(f"{c}</w>" for c in letters), *("".join(m.split()) for m in merges)]
     vocab = {t: i for i, t in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
     assert len(vocab) == 49408
-    clip = Clip.load(str(save_clip(tmp_path, vocab, merges)))
+    clip = ClipEncoder.load(str(save_clip(tmp_path, vocab, merges)))
     ids = clip._tokenizer(["A photo of a  cat"])["input_ids"][0]
     assert ids == [49406, 320, 1125, 539, 320, 2368, 49407]
     assert clip.texts(["a photo of a cat"]).shape == (1, 16)
@@ -338,9 +338,9 @@ def test_resize_then_crop_keeps_the_centre() -> None:
 
 
 def test_a_digest_tells_clips_apart(clip_folder: Path) -> None:
-    clip = Clip.load(str(clip_folder))
+    clip = ClipEncoder.load(str(clip_folder))
     before = clip.fingerprint()
-    assert before == Clip.load(str(clip_folder)).fingerprint()
+    assert before == ClipEncoder.load(str(clip_folder)).fingerprint()
     clip._model.logit_scale.data += 1
     assert clip.fingerprint() != before
 
@@ -348,10 +348,10 @@ def test_a_digest_tells_clips_apart(clip_folder: Path) -> None:
 def test_a_clip_that_cannot_be_had_says_what_to_do(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(WeightsError, match=r"hf download nobody/clip-of-nowhere.*probe") as caught:
-        Clip.load("nobody/clip-of-nowhere")
+        ClipEncoder.load("nobody/clip-of-nowhere")
     assert "\n" not in str(caught.value)
     with pytest.raises(WeightsError, match=r"no complete CLIP model.*vocab\.json"):
-        Clip.load(str(tmp_path))
+        ClipEncoder.load(str(tmp_path))
 
 
 # The probe

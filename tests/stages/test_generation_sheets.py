@@ -13,7 +13,14 @@ from PIL import Image, ImageFont
 from avdata.audio.spectrograms import spectrogram
 from stages.generation import sheets
 from stages.generation.results import write_results
-from stages.generation.sheets import Row, contact_sheet, film, panel_size, save_gif, sound_panel
+from stages.generation.sheets import (
+    SheetRow,
+    contact_sheet,
+    film,
+    panel_size,
+    save_gif,
+    sound_panel,
+)
 from tests.stages.tiny_scenes import SPEC, tone
 
 MODELS = {"generator": {"file": "g", "sha256": "0" * 64}}
@@ -36,9 +43,9 @@ def holds(sheet: Image.Image, picture: np.ndarray) -> bool:
 def test_a_sheet_holds_every_picture_and_panel() -> None:
     panel = Image.new("RGB", panel_size(128), (1, 2, 3))
     rows = [
-        Row(title="rain", panel=panel, images=pictures(3)),
-        Row(title="a long name " * 20, note="x" * 500, images=pictures(1, seed=1)),
-        Row(title="steps", images=pictures(2, 256, seed=2), headings=["one", "two"]),
+        SheetRow(title="rain", panel=panel, images=pictures(3)),
+        SheetRow(title="a long name " * 20, note="x" * 500, images=pictures(1, seed=1)),
+        SheetRow(title="steps", images=pictures(2, 256, seed=2), headings=["one", "two"]),
     ]
     sheet = contact_sheet("Title", "note", rows)
     for row in rows:
@@ -114,7 +121,7 @@ def test_a_picture_panel_keeps_the_shape() -> None:
 
 
 def test_a_film_goes_there_and_back(tmp_path: Path) -> None:
-    rows = [Row(title=str(n), images=pictures(2, 32, seed=n)) for n in range(4)]
+    rows = [SheetRow(title=str(n), images=pictures(2, 32, seed=n)) for n in range(4)]
     frames = film(rows)
     assert [frames.index(frame) for frame in frames] == [0, 1, 2, 3, 2, 1]
     save_gif(frames, tmp_path / "film.gif")
@@ -130,7 +137,7 @@ def test_a_film_goes_there_and_back(tmp_path: Path) -> None:
 
 def test_a_film_of_one_step_or_two(tmp_path: Path) -> None:
     for count in (1, 2):
-        rows = [Row(title=str(n), images=pictures(1, 32, seed=n)) for n in range(count)]
+        rows = [SheetRow(title=str(n), images=pictures(1, 32, seed=n)) for n in range(count)]
         save_gif(film(rows), tmp_path / "film.gif")
         with Image.open(tmp_path / "film.gif") as gif:
             assert gif.n_frames == count
@@ -138,8 +145,8 @@ def test_a_film_of_one_step_or_two(tmp_path: Path) -> None:
 
 def test_results_say_what_is_there(tmp_path: Path) -> None:
     rows = [
-        Row(title="rain", images=pictures(2), facts={"sound": "rain"}),
-        Row(title="../wind", images=pictures(1, seed=1)),
+        SheetRow(title="rain", images=pictures(2), facts={"sound": "rain"}),
+        SheetRow(title="../wind", images=pictures(1, seed=1)),
     ]
     facts = {"command": "sound", "seed": 3, "models": MODELS}
     write_results(tmp_path, "Title", rows, facts)

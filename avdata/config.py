@@ -235,6 +235,8 @@ class ShardSettings:
                 raise ValueError(f"splits: the share of {name} must be 0 or more, got {share}")
         if not any(self.splits.values()):
             raise ValueError("splits: at least one share must be above 0")
+        if (total := sum(self.splits.values())) > 1 + 1e-9:
+            raise ValueError(f"splits: shares must sum to 1 at most, these sum to {total:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

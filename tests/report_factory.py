@@ -138,7 +138,7 @@ def summarise(tables: dict[str, list[Clip]], rows_in: int) -> dict[str, Any]:
         "output": "runs/hikes",
         "steps": steps,
         "settings": {"trim": {"mode": "windows", "window_s": 3.0}, "select": {"top_k": 2}},
-        "crashed_parts": [],
+        "crashed": {"rows": 0, "sources": 0, "examples": []},
         "wall_seconds": 71.4,
     }
 

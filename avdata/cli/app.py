@@ -11,6 +11,7 @@ import typer
 
 from avdata.cli import demo as cli_demo
 from avdata.cli import manifest as cli_manifest
+from avdata.cli import prune as cli_prune
 from avdata.cli import weights as cli_weights
 from avdata.errors import AvdataError, RunError
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 app.command("demo")(cli_demo.demo)
 app.command("demo-data")(cli_demo.demo_data)
+app.command("prune")(cli_prune.prune)
 app.add_typer(cli_manifest.app, name="manifest")
 app.add_typer(cli_weights.app, name="weights")
 
@@ -42,13 +44,21 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Run folder; default: the folder of the step's table."),
 ]
 Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Pipeline file to take settings from.")
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="Pipeline file to take settings from; default: the run whose table this is.",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a setting: steps.trim.window_s=3. May be repeated."),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of every random choice; default: of the settings."),
+]
 Workers = Annotated[
     int,
     typer.Option("--workers", "-w", min=0, help="Processes of a local Dask cluster; 0: none."),
@@ -62,6 +72,16 @@ Slurm = Annotated[
 ]
 Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")
+]
+AllowCrashed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-crashed", help="Pack shards of the rest where sources crashed, and end with 0."
+    ),
+]
+Deep = Annotated[
+    bool,
+    typer.Option("--deep", help="Compare checksums of media too; make anew what was changed."),
 ]
 
 
@@ -86,6 +106,8 @@ def run_command(
     scheduler: Scheduler = None,
     slurm: Slurm = None,
     retry_failed: Retry = False,
+    allow_crashed: AllowCrashed = False,
+    deep: Deep = False,
     set_: Set = None,
 ) -> None:
     """Run a whole pipeline, or continue it where it stopped."""
@@ -95,7 +117,8 @@ def run_command(
 
     settings = load_pipeline(pipeline, set_ or ())
     settings = replace(settings, output=output or settings.output or f"runs/{settings.name}")
-    _run(settings, until, workers, scheduler, slurm, retry_failed)
+    options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
+    _run(settings, until, (workers, scheduler, slurm), options)
 
 
 def _step_command(step: str, help: str) -> None:
@@ -109,15 +132,18 @@ def _step_command(step: str, help: str) -> None:
         scheduler: Scheduler = None,
         slurm: Slurm = None,
         retry_failed: Retry = False,
+        allow_crashed: AllowCrashed = False,
+        deep: Deep = False,
         set_: Set = None,
     ) -> None:
         from dataclasses import replace
 
-        from avdata.config import load_pipeline, pipeline_from_overrides
+        from avdata.config import load_pipeline
+        from avdata.run.settings import settings_of_table
 
         overrides = set_ or ()
         settings = (
-            load_pipeline(config, overrides) if config else pipeline_from_overrides(overrides)
+            load_pipeline(config, overrides) if config else settings_of_table(input, overrides)
         )
         settings = replace(
             settings,
@@ -126,7 +152,8 @@ def _step_command(step: str, help: str) -> None:
             seed=settings.seed if seed is None else seed,
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
-        _run(settings, step, workers, scheduler, slurm, retry_failed)
+        options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
+        _run(settings, step, (workers, scheduler, slurm), options)
 
 
 _step_command("fetch", "Download or link the sources of a manifest, and verify them.")
@@ -150,10 +177,8 @@ def _folder_of_table(table: str) -> str:
 def _run(
     settings: Pipeline,
     last_step: str,
-    workers: int,
-    scheduler: str | None,
-    slurm: str | None,
-    retry_failed: bool,
+    place: tuple[int, str | None, str | None],
+    options: dict[str, bool],
 ) -> None:
     from avdata.cli.terminal import new_console, print_summary
     from avdata.errors import SettingsError
@@ -164,10 +189,8 @@ def _run(
     if last_step not in STEPS:
         raise SettingsError(f"--until takes one of {', '.join(STEPS)}, got {last_step!r}")
     console = new_console()
-    with executor(workers, scheduler, slurm) as where:
-        summary = run(
-            settings, where, Progress(console), last_step=last_step, retry_failed=retry_failed
-        )
+    with executor(*place) as where:
+        summary = run(settings, where, Progress(console), last_step=last_step, **options)
     print_summary(summary, console)
     if last_step == "shard" and settings.report:
         report = f"{settings.output.rstrip('/')}/report.html"

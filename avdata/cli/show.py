@@ -15,6 +15,7 @@ from avdata.cli.terminal import (
     STYLES,
     clean,
     plain_table,
+    print_crashed,
     shard_table,
     steps_table,
     styled,
@@ -86,6 +87,7 @@ def _show_run(path: str, key: str | None, image: Path | None, console: Console) 
     console.print(steps_table(steps))
     if summary.get("shards"):
         console.print(shard_table(summary["shards"]["splits"]))
+    print_crashed(summary, console)
     console.print(Text(f"avdata show {path} KEY shows a clip; avdata report {path}", "dim"))
 
 

@@ -52,6 +52,10 @@ ADVICE: dict[str, str] = {
     "`tag.taggers`.",
     Reason.NOT_LISTED: "The moments file has no entry for this clip; add it or use another scorer.",
     Reason.DUPLICATE_VIDEO: "Another clip has the same content; it was kept instead.",
+    Reason.DECODER_CRASH: "The process that read this file died of it; convert it with ffmpeg and "
+    "list the new file. `--retry-failed` tries again, after an update or with more memory.",
+    Reason.CRASHED: "A bug in avdata; please report it with the run's log. A rerun tries these "
+    "again, `--allow-crashed` packs the others.",
 }
 """One sentence per reason; a test holds it complete."""
 

@@ -39,6 +39,7 @@ class AvSync:
 
     name: ClassVar[str] = "av_sync"
     measures: ClassVar[tuple[str, ...]] = ("av_sync",)
+    uses_seed: ClassVar[bool] = False
 
     def fingerprint(self) -> dict[str, Any]:
         return {}

@@ -36,6 +36,7 @@ class Scorer(Protocol):
 
     name: ClassVar[str]
     measures: ClassVar[tuple[str, ...]]  # names of the measures it adds to a clip
+    uses_seed: ClassVar[bool]  # whether its scores depend on the run's seed
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that the scores depend on besides clip and seed, as plain JSON values."""

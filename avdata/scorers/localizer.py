@@ -60,6 +60,7 @@ class Localizer:
 
     name: ClassVar[str] = "localizer"
     measures: ClassVar[tuple[str, ...]] = ()
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, path: str | None) -> None:
         data = read_setting(path, "localizer", self.name)

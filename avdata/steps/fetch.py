@@ -57,6 +57,7 @@ class FetchStep:
 
     name: ClassVar[str] = "fetch"
     version: ClassVar[int] = 1
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, settings: FetchSettings) -> None:
         if settings.cookies_file is not None and not os.path.isfile(settings.cookies_file):

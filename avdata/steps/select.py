@@ -60,6 +60,10 @@ class SelectStep:
         self._rules_before = [rule for rule in rules if not rule.from_scorer]
         self._rules_after = [rule for rule in rules if rule.from_scorer]
 
+    @property
+    def uses_seed(self) -> bool:
+        return self._scorer.uses_seed
+
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings, files named by their content instead of their path."""
         tree = {**to_tree(self._settings), "localizer": None, "moments": None}

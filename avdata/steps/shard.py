@@ -151,8 +151,12 @@ def finish_shards(
     plans: Sequence[ShardPlan],
     stats: Sequence[ShardStats],
     settings: ShardSettings,
+    crashed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the index and dataset.json, remove what earlier settings left; return the counts."""
+    """Write the index and dataset.json, remove what earlier settings left; return the counts.
+
+    crashed: which rows and sources are missing because they crashed, noted in dataset.json.
+    """
     by_name = {stat.name: stat for stat in stats}
     done = [by_name[plan.name] for plan in plans]
     planned = json.loads(store.read_bytes(PLAN_PATH))
@@ -174,6 +178,7 @@ def finish_shards(
         "duplicates": planned["duplicates"],
         "splits": splits,
         "notes": planned["notes"],
+        **({"crashed": dict(crashed)} if crashed and crashed["rows"] else {}),
     }
     tree = {
         "format": FORMAT,

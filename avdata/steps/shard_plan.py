@@ -51,7 +51,7 @@ COLUMNS = (
 
 
 def plan_shards(
-    store: Store, tables: Iterable[str], settings: ShardSettings, seed: int
+    store: Store, tables: Iterable[str], settings: ShardSettings, seed: int, *, deep: bool = False
 ) -> list[ShardPlan]:
     """Return the shards to write for the accepted clips of the given clip tables.
 

@@ -56,6 +56,7 @@ class TrimStep:
 
     name: ClassVar[str] = "trim"
     version: ClassVar[int] = 1
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, settings: TrimSettings) -> None:
         self.settings = settings

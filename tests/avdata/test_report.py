@@ -261,8 +261,9 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         )
     ]
     run = make_run(tmp_path, rows, fetch_fails=[(1, Reason.BAD_URL), (2, Reason.NOT_FOUND)])
+    crashed = {"rows": 1, "sources": 1, "examples": [hostile]}
     (tmp_path / "summary.json").write_text(
-        json.dumps({**run.summary, "name": hostile, "crashed_parts": [hostile]})
+        json.dumps({**run.summary, "name": hostile, "crashed": crashed})
     )
     page = Page(write_report(str(tmp_path)))
     assert page.source.count("<script") == 1

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from avdata.cli.terminal import new_console
 from avdata.config import Pipeline, load_pipeline
@@ -35,15 +35,28 @@ PACKAGES = ("avdata", "torch", "lightning-fabric", "numpy", "safetensors")
 VARIABLES = re.compile(r"CUDA_|NCCL_|GLOO_|OMP_|MKL_|PYTORCH_|TORCH_|SLURM_(JOB|NNODES|PROCID)")
 
 
-def stage_folder(pipeline: Pipeline, name: str) -> Path:
-    """Return where the stage `name` of a run writes; raises SettingsError for a remote output."""
+def stage_folder(pipeline: Pipeline, name: str, settings_class: type | None = None) -> Path:
+    """Return where the stage `name` of a run writes; raises SettingsError for a remote output.
+
+    settings_class: the stage's own, by which the advice names the key that its shards go by.
+    """
     output = pipeline.output or f"runs/{pipeline.name}"
     if is_remote(output):
+        key = settings_class and _shards_key(settings_class)
+        rest = f"--set stages.{name}.{key}={output}" if key else "work on a local copy of the run"
         raise SettingsError(
             f"stages write to a local folder, but output is {output}; give --set output=FOLDER and "
-            f"--set stages.{name}.train.shards={output}"
+            f"{rest}"
         )
     return Path(output) / "stages" / name
+
+
+def _shards_key(settings_class: type) -> str | None:
+    """Return the key in a stage's section that names its shards; None if it has none."""
+    hints = get_type_hints(settings_class)
+    if "shards" in hints:
+        return "shards"
+    return "train.shards" if "shards" in get_type_hints(hints.get("train", object)) else None
 
 
 def read_settings(
@@ -53,7 +66,9 @@ def read_settings(
     pipeline = load_pipeline(path, overrides)
     pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
     section = pipeline.stages.get(name) or {}
-    return pipeline, build(cls, section, f"{path}: stages.{name}")
+    settings = build(cls, section, f"{path}: stages.{name}")
+    stage_folder(pipeline, name, cls)  # a stage that has nowhere to write says so before it works
+    return pipeline, settings
 
 
 def launch(

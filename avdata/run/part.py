@@ -65,38 +65,53 @@ def run_part(job: PartJob) -> PartResult:
             "a URL such as s3://BUCKET/RUN"
         )
     try:
-        return _run_steps(store, job)
+        return _run_steps(job)
     except _LostSourceError:
         if "fetch" not in job.steps or job.fetch_again:
             raise
-        return _run_steps(store, replace(job, fetch_again=True))
+        return _run_steps(replace(job, fetch_again=True))
 
 
-def _run_steps(store: Store, job: PartJob) -> PartResult:
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A step that is done for a part."""
+
+    result: StepResult
+    was_there: bool
+    tracebacks: tuple[str, ...] = ()
+
+
+def _run_steps(job: PartJob) -> PartResult:
     table, content = part_path(job.part), job.part
-    results = []
-    lines: list[str] = []
-    reused = 0
-    for name in job.steps:
-        result_id = digest(content, name, job.recipes[name])
-        result = read_result(store, name, result_id, job.deep)
-        if result and name == "fetch" and _must_fetch_again(job, store, result):
-            result = None
-        deadly = result is not None and Reason.DECODER_CRASH in result.by_reason
-        if result and (suspects := _suspects(job, store, result)):
-            attempt = _attempt(job, store, name, result_id, table)
-            failures = crashing(attempt, _of(attempt.clips, suspects), apart=deadly)
-            lines += tracebacks(failures)
-            result = result if failures.keys() == suspects else None
-        if result:
-            reused += 1
-        else:
-            attempt = _attempt(job, store, name, result_id, table)
-            result, new_lines = _run_step(job, store, attempt, content, apart=deadly)
-            lines += new_lines
-        results.append(result)
-        table, content = result.table, result.sha256
-    return PartResult(job.part, tuple(results), reused, tuple(lines))
+    done = []
+    for step in job.steps:
+        done.append(_done(job, step, table, content))
+        table, content = done[-1].result.table, done[-1].result.sha256
+    return PartResult(
+        job.part,
+        tuple(one.result for one in done),
+        sum(one.was_there for one in done),
+        tuple(text for one in done for text in one.tracebacks),
+    )
+
+
+def _done(job: PartJob, step: str, table: str, content: str) -> _Done:
+    """Return what a step makes of a table, from the record if it is there and still holds."""
+    store = Store(job.root)
+    result_id = digest(content, step, job.recipes[step])
+    result = read_result(store, step, result_id, job.deep)
+    if result and step == "fetch" and _must_fetch_again(job, store, result):
+        result = None
+    suspects = _suspects(job, store, result) if result else set()
+    if result and not suspects:
+        return _Done(result, True)
+    attempt = _attempt(job, store, step, result_id, table)
+    deadly = result is not None and Reason.DECODER_CRASH in result.by_reason
+    if result:
+        failures = crashing(attempt, _of(attempt.clips, suspects), apart=deadly)
+        if failures.keys() == suspects:
+            return _Done(result, True, tracebacks(failures))
+    return _run_step(job, store, attempt, content, apart=deadly)
 
 
 def _must_fetch_again(job: PartJob, store: Store, result: StepResult) -> bool:
@@ -174,9 +189,7 @@ def _attempt(job: PartJob, store: Store, step: str, result_id: str, table: str) 
     return Attempt(store.root, step, job.settings, job.seed, base, tuple(clips))
 
 
-def _run_step(
-    job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool
-) -> tuple[StepResult, tuple[str, ...]]:
+def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool) -> _Done:
     started = time.monotonic()
     step, clips = attempt.step, attempt.clips
     if step == "trim" and (lost := lost_source(store, clips)):
@@ -201,7 +214,7 @@ def _run_step(
         **summarise(step, clips, made.clips),
     )
     write_result(store, attempt.base.rpartition("/")[2], result)
-    return result, made.tracebacks
+    return _Done(result, False, made.tracebacks)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_a_flipped_byte_in_a_table_or_record_is_found_and_repaired(
     assert digests(copy, *lasting) == digests(done, *lasting)
 
 
-@pytest.mark.parametrize("what", ["work/trim/*.tar", "media/*/*.mp4"])
+@pytest.mark.parametrize("what", ["work/trim/*.tar", "media/*/*.mp4", "shards/*.tar"])
 def test_a_flipped_byte_in_media_is_found_when_asked(
     videos: Path, done: Path, copy: Path, what: str
 ) -> None:

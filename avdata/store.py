@@ -254,12 +254,17 @@ class Store:
         try:
             yield
         finally:
-            if made and os.listdir(self.root) == [LOCK_NAME]:  # a start that failed
-                path.unlink()
-                with suppress(OSError):
-                    for folder in made:
-                        folder.rmdir()
+            if made:
+                self._forget_empty(made)
             lock.release()
+
+    def _forget_empty(self, made: Sequence[Path]) -> None:
+        """Remove the folders that were made for the lock alone: the start has failed."""
+        with suppress(OSError):
+            if os.listdir(self.root) == [LOCK_NAME]:
+                Path(self.root, LOCK_NAME).unlink()
+                for folder in made:
+                    folder.rmdir()
 
 
 def sha256_file(path: str | Path) -> str:

@@ -27,7 +27,7 @@ def commands_page() -> str:
         "# Commands",
         "",
         "Made from the command line itself by `docs/make_reference.py`. "
-        "Exit codes: 0 done, 1 parts crashed or shards do not verify, 2 something to put right.",
+        "Exit codes: 0 done, 1 sources crashed or shards do not verify, 2 something to put right.",
         "",
     ]
     lines.extend(_command("avdata", root))

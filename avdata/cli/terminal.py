@@ -65,8 +65,8 @@ def print_crashed(summary: Mapping[str, Any], console: Console) -> None:
     """Say how many rows of a run crashed, and on which sources first."""
     crashed = summary.get("crashed") or {}
     if crashed.get("rows"):
-        told = f"{charts.whole(crashed['rows'])} rows crashed and are missing here; a rerun tries "
-        console.print(Text(f"{told}only these again", "bold red"))
+        rows = charts.whole(crashed["rows"])
+        console.print(Text(f"crashed rows, which a rerun tries again: {rows}", "bold red"))
         for example in crashed["examples"]:
             console.print(clean(example, 300))
 

@@ -58,7 +58,8 @@ def attempt(wanted: Attempt) -> Made:
 def make(wanted: Attempt, apart: bool) -> Made:
     """Run the step; sources that crash it become failed rows (decoder_crash, crashed).
 
-    apart: in a child process. Raises AvdataErrors as they come, and what no source raises alone.
+    apart: in a child process. Raises AvdataErrors as they come, and what the sources raise only
+    together, one after the other.
     """
     work = _work(apart)
     try:
@@ -67,8 +68,8 @@ def make(wanted: Attempt, apart: bool) -> Made:
         raise
     except Exception:
         failures = crashing(wanted, wanted.clips, apart)
-        if not failures:
-            raise
+    if not failures:  # together they were too much, for the memory as it may be
+        return work(replace(wanted, settings=_one_at_a_time(wanted.settings)))
     # Another name than that of the whole: what is made of the rest must never pass for it.
     base = f"{wanted.base.rpartition('/')[0]}/{digest(wanted.base, sorted(failures))}"
     rest = tuple(clip for clip in wanted.clips if source_name(clip) not in failures)
@@ -90,6 +91,11 @@ def crashing(wanted: Attempt, clips: Iterable[Clip], apart: bool) -> dict[str, E
         except Exception as error:
             failures[source_name(group[0])] = error
     return failures
+
+
+def _one_at_a_time(settings: StepsSettings) -> StepsSettings:
+    """Return the settings with one source in work at a time; the output is the same."""
+    return replace(settings, trim=replace(settings.trim, threads=1, decoder_threads=1))
 
 
 def _work(apart: bool) -> Callable[[Attempt], Made]:

@@ -123,34 +123,32 @@ def _must_fetch_again(job: PartJob, store: Store, result: StepResult) -> bool:
     clips = read_clips(store, result.table)
     if any(map(has_changed, clips)):
         return True
-    if job.deep and (damaged := _damaged_sources(store, clips)):
-        for source in damaged:  # else fetch takes it for what it was
-            store.delete(source.path)
-        return True
     # Later steps may be done and need the files no more, so their loss is no matter by itself.
-    needs_files = job.retry_failed or job.steps[-1] == "fetch"
-    return needs_files and lost_source(store, clips) is not None
+    if not (job.deep or job.retry_failed or job.steps[-1] == "fetch"):
+        return False
+    lost = list(lost_sources(store, clips, job.deep))
+    for source in lost:  # a file of the right size would pass for what it was
+        store.delete(source.path)
+    return bool(lost)
 
 
-def _sources(clips: Iterable[Clip]) -> set[Source]:
-    return {clip.source for clip in clips if clip.source and clip.status is Status.ACTIVE}
+def lost_sources(store: Store, clips: Iterable[Clip], deep: bool = False) -> Iterator[Source]:
+    """Yield the fetched files that are not there any more as they were.
+
+    They are compared by their size, or if `deep` by their checksum.
+    """
+    for source in {clip.source for clip in clips if clip.status is Status.ACTIVE}:
+        if source and not _is_whole(store, source, deep):
+            yield source
 
 
-def lost_source(store: Store, clips: Iterable[Clip]) -> Source | None:
-    """Return a fetched file that is not there any more as it was, None if there is none."""
-    for source in _sources(clips):
-        try:
-            if store.size(source.path) != source.bytes:
-                return source
-        except FileNotFoundError:
-            return source
-    return None
-
-
-def _damaged_sources(store: Store, clips: Iterable[Clip]) -> list[Source]:
-    """Return the fetched files that are there with another content than they had."""
-    there = (source for source in _sources(clips) if store.exists(source.path))
-    return [source for source in there if store.sha256(source.path) != source.sha256]
+def _is_whole(store: Store, source: Source, deep: bool) -> bool:
+    try:
+        if store.size(source.path) != source.bytes:
+            return False
+        return not deep or store.sha256(source.path) == source.sha256
+    except FileNotFoundError:
+        return False
 
 
 def _suspects(job: PartJob, store: Store, result: StepResult) -> set[str]:
@@ -192,7 +190,7 @@ def _attempt(job: PartJob, store: Store, step: str, result_id: str, table: str) 
 def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool) -> _Done:
     started = time.monotonic()
     step, clips = attempt.step, attempt.clips
-    if step == "trim" and (lost := lost_source(store, clips)):
+    if step == "trim" and (lost := next(lost_sources(store, clips, job.deep), None)):
         raise _LostSourceError(
             f"{store.full(lost.path)} is not there any more as it was fetched; fetch again, or run "
             "the whole pipeline on the manifest"

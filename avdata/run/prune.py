@@ -17,7 +17,7 @@ from avdata.steps import PART_STEPS
 from avdata.store import Store
 from avdata.tables import iter_batches
 
-WORK_FILE = re.compile(r"([0-9a-f]{16})\.(json|parquet|tar|begun)")
+WORK_FILE = re.compile(r"([0-9a-f]{16})\.(json|parquet|tar)")
 PART_FILE = re.compile(r"[0-9a-f]{16}\.parquet")
 MEDIA_FOLDER = re.compile(r"[0-9a-f]{2}")
 MEDIA_FILE = re.compile(r"([0-9a-f]{16})\.[A-Za-z0-9]+")

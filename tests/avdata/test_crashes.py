@@ -166,7 +166,7 @@ def test_a_worker_that_died_is_replaced_and_the_file_becomes_rows(
 
 
 @pytest.mark.slow
-def test_one_worker_of_a_cluster_dies_at_most(videos: Path, tmp_path: Path, deadly: None) -> None:
+def test_a_cluster_loses_a_worker_and_ends_with_all_the_rest(videos: Path, tmp_path: Path, deadly: None) -> None:
     with executor(workers=2) as where:
         run(pipeline(videos, tmp_path / "run"), where, Progress(Console(file=io.StringIO())))
     check_one_row_each(tmp_path / "run")
@@ -351,4 +351,22 @@ def test_a_part_that_crashes_whatever_is_left_of_it_is_told_in_rows(
             go(pipeline(videos, tmp_path / "run"))
     assert {clip.reason for clip in rows(tmp_path / "run").values()} == {"crashed"}
     go(pipeline(videos, tmp_path / "run"))
+    assert {str(clip.status) for clip in rows(tmp_path / "run").values()} == {"accepted"}
+
+
+def test_what_is_too_much_only_together_is_done_one_by_one(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from avdata.steps.trim import TrimStep
+
+    original = TrimStep.run
+
+    def greedy(self: TrimStep, clips: list[Clip], part: object) -> object:
+        if len({clip.url for clip in clips}) > 1 and self.settings.threads != 1:
+            raise MemoryError
+        return original(self, clips, part)
+
+    monkeypatch.setattr(TrimStep, "run", greedy)
+    steps = {**STEPS, "trim": {**STEPS["trim"], "threads": 2}}
+    go(pipeline(videos, tmp_path / "run", steps=steps))
     assert {str(clip.status) for clip in rows(tmp_path / "run").values()} == {"accepted"}

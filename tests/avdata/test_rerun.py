@@ -128,7 +128,8 @@ def test_media_of_another_run_are_never_repaired(done: Path, copy: Path, tmp_pat
         flip(path)
     spoilt = digests(copy, "media/*/*.mp4")
     settings = pipeline(copy, tmp_path / "other", manifest=str(copy / "fetch.parquet"))
-    go(settings, deep=True)
+    with pytest.raises(StoreError, match=r"\.mp4 is not there any more as it was fetched"):
+        go(settings, deep=True)
     assert digests(copy, "media/*/*.mp4") == spoilt
 
 

@@ -173,5 +173,5 @@ def test_summary_prints_every_step_and_crashes(run: FakeRun) -> None:
     print_summary(summary, Console(file=out, width=200))
     for step in summary["steps"]:
         assert lines_with(out.getvalue(), step["name"], str(step["rows_out"]))
-    assert "3 rows crashed" in out.getvalue()
+    assert "crashed rows, which a rerun tries again: 3" in out.getvalue()
     assert "http://h/a.mp4 in trim: KeyError()" in out.getvalue()

@@ -166,7 +166,9 @@ def test_a_worker_that_died_is_replaced_and_the_file_becomes_rows(
 
 
 @pytest.mark.slow
-def test_a_cluster_loses_a_worker_and_ends_with_all_the_rest(videos: Path, tmp_path: Path, deadly: None) -> None:
+def test_a_cluster_loses_a_worker_and_ends_with_all_the_rest(
+    videos: Path, tmp_path: Path, deadly: None
+) -> None:
     with executor(workers=2) as where:
         run(pipeline(videos, tmp_path / "run"), where, Progress(Console(file=io.StringIO())))
     check_one_row_each(tmp_path / "run")

@@ -57,13 +57,6 @@ class _LostSourceError(StoreError):
 
 def run_part(job: PartJob) -> PartResult:
     """Run the steps on one part, skipping what is already there."""
-    store = Store(job.root)
-    if not store.exists(part_path(job.part)):
-        raise StoreError(
-            f"{socket.gethostname()} cannot see {store.full(part_path(job.part))}: every worker "
-            "must reach the output under the same path; put it on a disk that all share, or give "
-            "a URL such as s3://BUCKET/RUN"
-        )
     try:
         return _run_steps(job)
     except _LostSourceError:
@@ -180,7 +173,14 @@ def recipes(settings: StepsSettings, steps: Sequence[str], seed: int) -> dict[st
 
 
 def _attempt(job: PartJob, store: Store, step: str, result_id: str, table: str) -> Attempt:
-    clips = read_clips(store, table)
+    try:
+        clips = read_clips(store, table)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{socket.gethostname()} cannot see {store.full(table)}: every worker must reach the "
+            "output under the same path; put it on a disk that all share, or give a URL such as "
+            "s3://BUCKET/RUN"
+        ) from None
     if job.retry_failed and step == "fetch":
         clips = [_revived(clip) for clip in clips]
     base = f"work/{step}/{result_id}"

@@ -22,6 +22,9 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
+CHILD = "from avdata.run.child import work_and_leave; work_and_leave()"
+
+
 class ProcessDiedError(Exception):
     """The process that did the work was killed, or ended without an answer."""
 
@@ -38,7 +41,7 @@ def in_child(function: Callable[[J], R], job: J) -> R:
     with tempfile.TemporaryDirectory(prefix="avdata-child-") as folder:
         answer = Path(folder) / "answer"
         child = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(answer)], stdin=subprocess.PIPE, env=environment
+            [sys.executable, "-c", CHILD, str(answer)], stdin=subprocess.PIPE, env=environment
         )
         try:
             assert child.stdin is not None
@@ -73,8 +76,9 @@ def _ending(code: int) -> str:
     return f"was killed by {name}{memory}"
 
 
-def _work(answer: Path) -> None:
+def work_and_leave() -> None:
     """Be the child: read the work from standard input, write what came of it to a file."""
+    answer = Path(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal: the parent ends this
     function, job = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -102,7 +106,3 @@ def _picklable(error: Exception) -> Exception:
         replacement.__notes__ = error.__notes__
         return replacement
     return error
-
-
-if __name__ == "__main__":
-    _work(Path(sys.argv[1]))

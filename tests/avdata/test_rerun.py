@@ -17,7 +17,7 @@ from avdata.cli.app import app
 from avdata.clip import Clip
 from avdata.config import Pipeline
 from avdata.errors import StoreError
-from avdata.run.executors import DaskExecutor, InlineExecutor
+from avdata.run.executors import InlineExecutor, executor
 from avdata.run.pipeline import run
 from avdata.run.progress import Progress
 from avdata.store import Store, sha256_file
@@ -278,21 +278,18 @@ def moments_of(videos: Path, path: Path) -> None:
 def test_relative_paths_hold_for_workers_in_other_folders(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distributed import Client, LocalCluster
+    from distributed import LocalCluster
 
     work = Path(shutil.copytree(videos, tmp_path / "work"))
     moments_of(videos, work / "moments.json")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
         monkeypatch.chdir(work)
         select = {"select": {"scorer": "moments", "moments": "moments.json"}}
         settings = pipeline(videos, "run", manifest="m.csv", steps=select)
-        where = DaskExecutor(client)
-        summary = run(settings, where, Progress(Console(file=io.StringIO())))
+        with executor(scheduler=cluster.scheduler_address) as where:
+            summary = run(settings, where, Progress(Console(file=io.StringIO())))
     assert summary["crashed"]["rows"] == 0
     assert (work / "run/shards/dataset.json").exists()
     assert not list((tmp_path / "elsewhere").iterdir())

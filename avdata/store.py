@@ -173,10 +173,13 @@ class Store:
 
         Unfinished files wait there: on the same disk, and found without a walk through the depths.
         """
-        if os.path.isabs(path):
-            return Path(path).parent
+        parent = Path(self.full(path)).parent
         first, *deeper = Path(path).parts
-        return Path(self.root, first) if deeper else Path(self.root)
+        if os.path.isabs(path) or not deeper:
+            return parent
+        highest = Path(self.root, first)
+        # Nothing can be renamed into a disk of its own.
+        return highest if highest.stat().st_dev == parent.stat().st_dev else parent
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write `data` atomically."""

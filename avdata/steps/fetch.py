@@ -23,6 +23,7 @@ from avdata.clip import Clip, Source, Status
 from avdata.config import FetchSettings
 from avdata.errors import TRANSIENT, ClipError, Reason, SettingsError
 from avdata.media import probe
+from avdata.shards.folder import SEAL, seal
 from avdata.sources import Fetched, canonical_url, is_playlist, is_web, local, media_suffix
 from avdata.sources.limits import Limits, RateLimiter
 from avdata.steps.base import PartContext, by_source
@@ -194,7 +195,7 @@ class FetchStep:
         with store.writing(source.path) as target:
             local.place(fetched.path, target, "link" if wanted.web else self._settings.local)
         sidecar = {"url": wanted.url, "source": asdict(source)}
-        store.write_bytes(f"{wanted.base}.json", json.dumps(sidecar, indent=1).encode())
+        store.write_bytes(f"{wanted.base}.json", seal(sidecar))
         return source
 
 
@@ -220,11 +221,15 @@ def has_changed(clip: Clip) -> bool:
 
 
 def _archived(store: Store, wanted: _Wanted) -> Source | None:
-    """Return the source if it was fetched before and its file is still there."""
-    sidecar = f"{wanted.base}.json"
-    if not store.exists(sidecar):
+    """Return the source if it was fetched before and its file and sidecar are still there."""
+    try:
+        data = store.read_bytes(f"{wanted.base}.json")
+        sidecar = json.loads(data)
+        source = Source(**sidecar["source"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # a damaged one is none
         return None
-    source = Source(**json.loads(store.read_bytes(sidecar))["source"])
+    if SEAL in sidecar and seal(sidecar) != data:  # older ones carry no checksum
+        return None
     if not store.exists(source.path) or store.size(source.path) != source.bytes:
         return None
     return source

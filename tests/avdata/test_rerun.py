@@ -122,6 +122,27 @@ def test_a_flipped_byte_in_media_is_found_when_asked(
     assert rows(copy) == rows(done)
 
 
+@pytest.mark.parametrize("how", ["flipped", "cut off", "of an older version"])
+def test_what_stands_beside_a_fetched_file_is_not_believed_blindly(
+    videos: Path, done: Path, copy: Path, how: str
+) -> None:
+    for path in copy.glob("media/*/*.json"):
+        text = path.read_text()
+        assert '"duration_ms": 2' in text
+        tree = json.loads(text)
+        changed = {
+            "flipped": text.replace('"duration_ms": 2', '"duration_ms": 3'),
+            "cut off": text[:40],
+            "of an older version": json.dumps({name: tree[name] for name in ("url", "source")}),
+        }
+        path.write_text(changed[how])
+    shutil.rmtree(copy / "work/fetch")
+    go(pipeline(videos, copy))
+    assert rows(copy) == rows(done)
+    if how != "of an older version":
+        assert digests(copy, "media/*/*.json") == digests(done, "media/*/*.json")
+
+
 def test_media_of_another_run_are_never_repaired(done: Path, copy: Path, tmp_path: Path) -> None:
     for path in copy.glob("media/*/*.mp4"):
         path.write_bytes(path.read_bytes())

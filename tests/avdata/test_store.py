@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,14 @@ def test_what_a_remote_place_answers_is_told(tmp_path: Path) -> None:
         assert not store.exists("absent")
     with pytest.raises(StoreError, match="cannot open nowhere://x"):
         Store("nowhere://x").exists("y")
+
+
+def test_a_folder_on_another_disk_can_be_written(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second disk")
+    with tempfile.TemporaryDirectory(dir=memory) as other:
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work/trim").symlink_to(other)
+        Store(str(tmp_path)).write_bytes("work/trim/a.tar", b"1")
+        assert (Path(other) / "a.tar").read_bytes() == b"1"

@@ -23,13 +23,13 @@ from avdata.store import Store
 from avdata.strict import section, setting
 from stages.engine.checkpoint import ModelCard
 from stages.engine.data import require_size
-from stages.engine.feature_space import FeatureSpace, check_space
 from stages.engine.launch import launch, stage_folder
 from stages.engine.optim import adam
 from stages.engine.rng import generator_for
 from stages.engine.run import Run
 from stages.engine.settings import TrainSettings, bounded
 from stages.image_encoder.frozen import FrozenEncoder, load_image_encoder
+from stages.image_encoder.space import FeatureSpace, check_space
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
 from stages.nn.pictures import as_images, as_pictures
@@ -37,6 +37,7 @@ from stages.nn.sphere import unit_norm
 from stages.pairs.clips import read_clips
 from stages.pairs.features import cached_features
 from stages.sound2scene.instances import Instances, open_instances
+from stages.sound2scene.load import SAME_VIEW
 
 BETAS, EPS = (0.0, 0.999), 1e-6  # of Adam, in BigGAN and IC-GAN
 GRID_ROWS, GRID_COLUMNS = 8, 8  # of the sample pictures
@@ -101,7 +102,7 @@ def train(run: Run[Settings]) -> None:
         "attention_px": settings.attention_px,
     }
     generator_sizes = {**common, "z_dim": settings.z_dim, "embed_dim": settings.embed_dim}
-    card = ModelCard(name="icgan_generator", settings=generator_sizes, features=space)
+    card = ModelCard(name="icgan_generator", settings=generator_sizes, features=space.record())
     network = prepared(build("icgan_generator", **generator_sizes), run)
     generator = run.model("generator", network, card=card, ema=True)
     critic = prepared(build("icgan_discriminator", **common), run)
@@ -161,7 +162,7 @@ def open_image_encoder(run: Run[Settings]) -> tuple[FrozenEncoder, FeatureSpace]
     path = settings.image_encoder or stage_folder(run.pipeline, "train_image_encoder")
     encoder = load_image_encoder(path, input_px=settings.encoder_input_px)
     space = FeatureSpace.of(encoder, settings.encoder_view_px)
-    check_space(run, space, path, partner="train_sound2scene")
+    check_space(run, space, path, partner="train_sound2scene", same_view=SAME_VIEW)
     return encoder, space
 
 

@@ -15,23 +15,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import stages.models
 from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError, WeightsError
 from avdata.store import explained, temporary_name
 from avdata.strict import to_tree
 from stages.engine.errors import CheckpointError
+from stages.models import build as build_registered
 from stages.nn.published import read_plain
-
-if TYPE_CHECKING:
-    from stages.engine.feature_space import FeatureSpace
 
 FORMAT = "avdata-checkpoint"
 FORMAT_VERSION = 1
@@ -44,12 +41,12 @@ FOLDER_PATTERN = re.compile(r"step-(\d{8})")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """How a model is built again: its name in the registry, its arguments, how it hears, and
-    of which image encoder the features are that it reads or writes."""
+    which encoder made the features that it reads or writes."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values
     audio: AudioSpec | None = None
-    features: FeatureSpace | None = None
+    features: Mapping[str, Any] | None = None  # plain JSON values
 
     def metadata(self, **facts: Any) -> dict[str, Any]:
         """Return what stands in the header of a weights file, with facts of this training."""
@@ -138,7 +135,7 @@ def _metadata(file: Path, opened: Any) -> dict[str, Any]:
 
 
 def load_model(
-    path: str | os.PathLike[str], build: Callable[..., nn.Module] = stages.models.build
+    path: str | os.PathLike[str], build: Callable[..., nn.Module] = build_registered
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Build the model that a weights file describes, in eval mode on the CPU; return its metadata.
 

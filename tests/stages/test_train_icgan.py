@@ -18,9 +18,9 @@ from avdata.config import ShardSettings
 from avdata.store import Store
 from avdata.strict import to_tree
 from stages.engine.checkpoint import ModelCard, load_model, load_weights, save_weights
-from stages.engine.feature_space import FeatureSpace
 from stages.engine.launch import launch
 from stages.image_encoder.frozen import load_image_encoder
+from stages.image_encoder.space import FeatureSpace
 from stages.models import build
 from stages.nn.pictures import as_images, as_pictures
 from stages.nn.sphere import unit_norm
@@ -189,7 +189,7 @@ def test_another_image_encoder_is_noticed(
     ear = folder_of(pipeline).parent / "train_sound2scene" / "model.safetensors"
     ear.parent.mkdir(parents=True)
     other = replace(own, weights="0" * 64)
-    save_weights(ear, {}, ModelCard(name="audio_encoder", features=other).metadata())
+    save_weights(ear, {}, ModelCard(name="audio_encoder", features=other.record()).metadata())
     launch("train_icgan", Settings, train, [str(pipeline)])
     (record,) = caplog.records
     for words in (f"{ear}: 0000000000000000", own.weights[:16], "train train_sound2scene again"):

@@ -15,9 +15,9 @@ from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.config import ShardSettings
 from avdata.errors import SettingsError
 from stages.engine.checkpoint import ModelCard, load_model, load_weights, save_weights
-from stages.engine.feature_space import FeatureSpace
 from stages.engine.launch import read_settings
 from stages.image_encoder.frozen import load_image_encoder
+from stages.image_encoder.space import FeatureSpace
 from stages.models import build
 from stages.pairs import data as pair_data
 from stages.pairs.clips import PairReader, Pairs, read_clips
@@ -248,7 +248,7 @@ def test_a_generator_of_other_features_is_warned_of(
     }
     for words, space in spaces.items():
         caplog.clear()
-        save_weights(product, {}, ModelCard(name="g", features=space).metadata())
+        save_weights(product, {}, ModelCard(name="g", features=space.record()).metadata())
         program.here("train.steps=2", output=program.folder.parents[1])
         messages = [record.getMessage() for record in caplog.records]
         assert len(messages) == bool(words), messages

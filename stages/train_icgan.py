@@ -36,6 +36,7 @@ from stages.nn.pictures import as_images, as_pictures
 from stages.nn.sphere import unit_norm
 from stages.pairs.clips import read_clips
 from stages.pairs.features import cached_features
+from stages.sound2scene.icgan import discriminator_sides, generator_sides
 from stages.sound2scene.instances import Instances, open_instances
 from stages.sound2scene.load import SAME_VIEW
 
@@ -70,7 +71,7 @@ class Settings:
     channels: int = setting(96, "Width of the narrowest layers of both networks (ch).")
     z_dim: int = setting(120, "Noise: a multiple of the number of blocks + 1.")
     embed_dim: int = setting(512, "To how many dimensions the generator embeds the feature.")
-    attention_px: tuple[int, ...] = setting((64,), "Self-attention at these sides; [] for none.")
+    attention_px: tuple[int, ...] = setting((64,), "In both networks, at these sides; [] for none.")
     neighbours: int = setting(50, "Nearest neighbours of an instance that count as real (k).")
     flip: bool = setting(True, "Mirror every second real picture and instance.")
     g_lr: float = setting(4e-5, "Learning rate of the generator.")
@@ -82,6 +83,12 @@ class Settings:
         bounded(self, "encoder_view_px", "encoder_input_px", "resolution", "channels", above=0)
         bounded(self, "z_dim", "embed_dim", "neighbours", "d_steps", above=0)
         bounded(self, "g_lr", "d_lr", least=0)
+        sides = set(generator_sides(self.resolution)) & set(discriminator_sides(self.resolution))
+        if unknown := set(self.attention_px) - sides:
+            raise ValueError(
+                f"attention_px {sorted(unknown)}: at resolution {self.resolution} both networks "
+                f"have blocks that end at {sorted(sides)}; give some of these, or []"
+            )
 
 
 def train(run: Run[Settings]) -> None:

@@ -24,6 +24,7 @@ from avdata.store import Store, is_remote
 from avdata.strict import build
 from stages.engine.errors import TrainingError
 from stages.engine.settings import TrainerSettings
+from stages.engine.termination import EXIT_CODE, Terminated, Termination
 
 if TYPE_CHECKING:
     from stages.engine.run import Run
@@ -77,9 +78,11 @@ def launch(
     train: Callable[[Run[S]], None],
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Run a trainer as a program; ends the process with 0, 2 (the user must act) or 130 (stopped).
+    """Run a trainer as a program.
 
-    arguments: instead of the command line's.
+    Ends the process with 0, 2 (the user must act), 130 (stopped from the keyboard) or 143 (ended by
+    SIGTERM, after a checkpoint); after the last two, the same command goes on. arguments: instead
+    of the command line's.
     """
     parser = _parser(name, train.__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what was trained before")
@@ -119,6 +122,8 @@ def _explained_ends(name: str) -> Iterator[None]:
         _end(name, str(error), 2)
     except KeyboardInterrupt:
         _end(name, "stopped; the same command goes on where it was", 130)
+    except Terminated as end:
+        _end(name, str(end), EXIT_CODE)
 
 
 def _train(
@@ -131,7 +136,8 @@ def _train(
     from stages.engine.fabric import leave, make_fabric
     from stages.engine.run import Run
 
-    with ExitStack() as stack:
+    termination = Termination()
+    with termination.caught(), ExitStack() as stack:
         if os.environ.get("RANK", "0") == "0":
             store = Store(str(folder))
             stack.enter_context(store.lock())
@@ -140,21 +146,25 @@ def _train(
                 _forget(folder)
             _record(folder)
         fabric = make_fabric(settings.train)
-        run = Run(name, settings, pipeline, fabric, folder, new_console())
+        run = Run(name, settings, pipeline, fabric, folder, new_console(), termination)
         try:
             train(run)
         except torch.OutOfMemoryError as error:
             raise TrainingError(_memory_advice(name, settings, str(error))) from error
+        except Terminated:
+            if run.step:  # all ranks end together
+                leave(fabric)
+            raise
         finally:
             run.close()
         leave(fabric)
 
 
 def _forget(folder: Path) -> None:
-    """Remove what an earlier training left; the product goes first, as it says "complete"."""
-    from stages.engine.checkpoint import PRODUCT_NAME
+    """Remove what an earlier training left; what says "complete" goes first."""
+    from stages.engine.checkpoint import unpublish
 
-    (folder / PRODUCT_NAME).unlink(missing_ok=True)
+    unpublish(folder)
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -259,6 +259,7 @@ def test_pictures_and_images_are_each_other_s_inverse() -> None:
         ("z_dim=15", "z_dim must be a multiple of 4"),
         ("train.strategy=fsdp", "use train.strategy auto or ddp"),
         ("resolution=64", "pictures of 64 px are asked for"),
+        ("attention_px=[32]", r"at resolution 32 both networks have blocks that end at [8, 16]"),
         ("image_encoder=null", "train_image_encoder"),
         ("train.batch_size=64", "48 rows are fewer than one batch of 64; lower train.batch_size"),
         ("channels=0", "channels must be greater than 0, got 0"),

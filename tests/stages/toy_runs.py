@@ -28,16 +28,19 @@ def run_program(
     processes: int = 0,
     module: str = "tests.stages.toy_trainer",
     killed_at: int = 0,
+    terminated_at: int = 0,
 ) -> subprocess.CompletedProcess[str]:
     """Train the toy as a program, under torchrun if `processes` are given.
 
-    killed_at: the step at which it dies by SIGKILL; 0: never.
+    killed_at: the step at which it dies by SIGKILL; 0: never. terminated_at: at which its last
+    process is sent SIGTERM.
     """
     starter = ["-m"]
     if processes:
         starter += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     words = [*starter, module, *_arguments(pipeline, overrides, False)]
-    return python(words, TOY_KILLED_AT=str(killed_at))
+    accidents = {"TOY_KILLED_AT": killed_at, "TOY_TERMINATED_AT": terminated_at}
+    return python(words, **{name: str(step) for name, step in accidents.items()})
 
 
 def folder_of(pipeline: Path) -> Path:

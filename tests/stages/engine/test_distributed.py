@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.engine.checkpoint import checkpoints
 from tests.stages.toy_runs import curve, folder_of, run_here, run_program, weights
 
 # Without what depends on how a batch is divided: its statistics, and noise drawn per rank.
@@ -50,6 +51,18 @@ def test_two_processes_equal_one(strategy: str, pipeline: Path, alone: Path) -> 
     assert_same_training(folder, alone, sharded=strategy == "fsdp")
     lines = (folder / "environment.jsonl").read_text().splitlines()
     assert [json.loads(line)["processes"] for line in lines] == [2, 1 if strategy == "ddp" else 2]
+
+
+def test_sigterm_to_one_of_two_processes(pipeline: Path, alone: Path) -> None:
+    """Both end after the same step, which one that is told of the end at step 3 hears of at 4."""
+    ended = run_program(pipeline, *DIVISIBLE, processes=2, terminated_at=3)
+    assert ended.returncode == 1  # torchrun's, whatever its workers end with
+    assert ended.stderr.count("ended by SIGTERM after step 4, which is saved") == 2
+    assert "exitcode  : 143" in ended.stderr
+    folder = folder_of(pipeline)
+    assert list(checkpoints(folder / "checkpoints")) == [4]
+    run_here(pipeline, *DIVISIBLE)
+    assert_same_training(folder, alone)
 
 
 def test_adversaries_on_two_processes(pipeline: Path) -> None:

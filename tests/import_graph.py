@@ -9,12 +9,12 @@ from pathlib import Path
 Graph = dict[str, set[str]]
 
 
-def import_graph(root: Path, *packages: str) -> Graph:
+def import_graph(root: Path, *packages: str, types: bool = True) -> Graph:
     """Return for each module of these packages which modules of them it imports.
 
-    Every import counts, also inside functions and under TYPE_CHECKING: what a reader has to know
-    to understand a file is the same. A name imported from a package is the module of that name, if
-    there is one.
+    Imports inside functions count as others do. types: also what is imported under TYPE_CHECKING,
+    for annotations alone. A name imported from a package is the module of that name, if there is
+    one.
     """
     files = {
         _name(path.relative_to(root)): path
@@ -22,7 +22,7 @@ def import_graph(root: Path, *packages: str) -> Graph:
         for path in sorted((root / package).rglob("*.py"))
     }
     return {
-        name: {other for other in _imported(path, files) if other != name}
+        name: {other for other in _imported(path, files, types) if other != name}
         for name, path in files.items()
     }
 
@@ -61,8 +61,9 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imported(path: Path, files: Mapping[str, Path]) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def _imported(path: Path, files: Mapping[str, Path], types: bool) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree if types else _Running().visit(tree)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -72,3 +73,12 @@ def _imported(path: Path, files: Mapping[str, Path]) -> Iterator[str]:
             continue
         for name in names:
             yield from [n for n in (name, name.rpartition(".")[0]) if n in files][:1]
+
+
+class _Running(ast.NodeTransformer):
+    """Leaves out what only a type checker sees."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return node.orelse
+        return self.generic_visit(node)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from avdata.stage_names import require_stages
 from avdata.strict import build, override, read_tree, section, setting
 
 DAY_S = 86_400
@@ -264,22 +265,28 @@ class Pipeline:
     report: bool = setting(True, "Write report.html when the run is complete.")
     steps: StepsSettings = section(StepsSettings, "The data half.")
     stages: dict[str, Any] = setting(
-        {}, "Training and evaluation; each program under stages/ reads its own entry."
+        {}, "Training and evaluation, a section for each program under stages/: docs/stages.md."
     )
 
     def __post_init__(self) -> None:
         _require(self, 1, UNBOUNDED, "part_clips")
 
 
-def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
+def load_pipeline(
+    path: str | Path, overrides: Sequence[str] = (), *, stages: Collection[str] = ()
+) -> Pipeline:
     """Read a pipeline file and apply `--set key.sub=value` overrides.
 
-    Raises SettingsError for unknown keys, wrong types, bad YAML and values out of range.
+    stages: names of stages beside those of this project. Raises SettingsError for unknown keys and
+    stages, wrong types, bad YAML and values out of range.
     """
     pipeline = build(Pipeline, read_tree(path, overrides), str(path))
+    require_stages(pipeline.stages, str(path), stages)
     return pipeline if pipeline.name else dataclasses.replace(pipeline, name=Path(path).stem)
 
 
 def pipeline_from_overrides(overrides: Sequence[str]) -> Pipeline:
     """Return the default pipeline with `--set` overrides, for commands run without a file."""
-    return build(Pipeline, override({}, overrides), "--set")
+    pipeline = build(Pipeline, override({}, overrides), "--set")
+    require_stages(pipeline.stages, "--set")
+    return pipeline

@@ -18,6 +18,7 @@ code 1, tried again at every rerun) and the others finish.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -132,3 +133,12 @@ class ShardError(AvdataError):
 
 class RunError(AvdataError):
     """Some sources of a run crashed; what finished is kept and a rerun goes on from there."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest known one, or all of them."""
+    import difflib
+
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"

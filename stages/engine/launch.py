@@ -64,7 +64,7 @@ def read_settings(
     path: str, overrides: Sequence[str], name: str, cls: type[T]
 ) -> tuple[Pipeline, T]:
     """Return the pipeline, and the section `stages.<name>` of it as settings of class `cls`."""
-    pipeline = load_pipeline(path, overrides)
+    pipeline = load_pipeline(path, overrides, stages=(name,))
     pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
     section = pipeline.stages.get(name) or {}
     settings = build(cls, section, f"{path}: stages.{name}")

@@ -21,8 +21,8 @@ pytestmark = [
 ]
 CUDA = "train.device=cuda"
 PLAIN = (CUDA, "noise=0", "dropout=0", "batch_norm=false")
-"""Without noise, which each device draws in its own way, and without batch norm, before which a bias
-has no gradient but rounding."""
+"""Without noise, which each device draws in its own way, and without batch norm, before which a
+bias has no gradient but rounding."""
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +77,16 @@ def test_bf16_is_near_fp32(pipeline: Path) -> None:
     assert all(w.dtype != torch.bfloat16 for w in weights(folder_of(pipeline)).values())
 
 
-def test_resumed_it_ends_with_the_same_bits(pipeline: Path, tmp_path: Path) -> None:
+def test_resumed_it_ends_with_the_same_bits(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Noise and dropout are drawn on the GPU, whose generators a checkpoint has to keep."""
     options = (CUDA, "train.ema_decay=0.9", "train.accumulate=2")
     whole = tmp_path / "whole"
     run_here(pipeline, *options, f"output={whole}")
-    run_here(pipeline, *options, "train.steps=3")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="143"):
+        patch.setenv("TOY_TERMINATED_AT", "5")
+        run_here(pipeline, *options)
     folder = run_here(pipeline, *options)
     undisturbed = whole / "stages" / "train_toy"
     assert [line["loss"] for line in curve(folder)] == [line["loss"] for line in curve(undisturbed)]

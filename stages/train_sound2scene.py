@@ -25,7 +25,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.errors import SettingsError, WeightsError
 from avdata.strict import section, setting
-from stages.engine.checkpoint import ModelCard, load_weights, require_audio
+from stages.engine.checkpoint import ModelCard, fill, load_weights, require_audio
 from stages.engine.errors import CheckpointError
 from stages.engine.launch import launch, stage_folder
 from stages.engine.optim import adam
@@ -221,7 +221,7 @@ def start_from(
             f"leave stages.{NAME}.init_from out, or name that encoder as "
             f"stages.{NAME}.image_encoder",
         )
-    model.load_state_dict(weights)
+    fill(model, weights, path)
 
 
 if __name__ == "__main__":

@@ -192,19 +192,36 @@ def load_model(
     that do not fit it.
     """
     metadata, weights = load_weights(path, product)
+    model = described(metadata, path, build)
+    fill(model, weights, path)
+    return model.eval(), metadata
+
+
+def described(
+    metadata: Mapping[str, Any],
+    where: str | os.PathLike[str],
+    build: Callable[..., nn.Module] = build_registered,
+) -> nn.Module:
+    """Return a new network as a weights file describes it; raises CheckpointError if none can be.
+
+    where: the file, for messages.
+    """
     try:
-        model = build(metadata["model"], **metadata["settings"])
+        return build(metadata["model"], **metadata["settings"])
     except Exception as error:  # nonsense for sizes may fail anywhere in a network
         first = str(error).partition("\n")[0]
         raise CheckpointError(
-            f"{path} describes no network: {first}; it is damaged, or of another version of this "
+            f"{where} describes no network: {first}; it is damaged, or of another version of this "
             "program"
         ) from error
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
+    """Give a network its weights; raises CheckpointError if they do not fit."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the model it names: {error}") from None
-    return model.eval(), metadata
+        raise CheckpointError(f"{where} does not fit the model it names: {error}") from None
 
 
 def require_audio(metadata: Mapping[str, Any], spec: AudioSpec, where: str) -> None:
@@ -226,7 +243,7 @@ def write_checkpoint(
 ) -> Path:
     """Write a checkpoint beside and rename it; return its path. An old one of this step gives way.
 
-    weights: of each file, its tensors and its metadata.
+    weights: tensors and metadata by the name of their file.
     """
     target = folder / f"step-{step:08d}"
     beside = folder / temporary_name(target.name)

@@ -151,8 +151,8 @@ def _train(
             train(run)
         except torch.OutOfMemoryError as error:
             raise TrainingError(_memory_advice(name, settings, str(error))) from error
-        except Terminated:
-            if run.step:  # all ranks end together
+        except Terminated as end:
+            if end.step is not None:
                 leave(fabric)
             raise
         finally:

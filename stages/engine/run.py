@@ -111,8 +111,8 @@ class Run(Generic[S]):
     ) -> HeldOut:
         """Return one pass over a split, the same each time, divided over the ranks.
 
-        batch_size: per rank; None: as in training. drop_last: whole batches only, the same number
-        on each rank, for losses that compare the samples of a batch.
+        shards: as for `batches`. batch_size: per rank; None: as in training. drop_last: whole
+        batches only, the same number on each rank, for losses that compare the samples of a batch.
         """
         return self._data.held_out(
             split, shards=shards, batch_size=batch_size, drop_last=drop_last, **look
@@ -312,9 +312,7 @@ class Run(Generic[S]):
             self._keeper.save(step, evaluated, keep=self._best.step)
         if ended:
             self._termination.end()
-            raise Terminated(
-                f"ended by SIGTERM after step {step}, which is saved; the same command goes on"
-            )
+            raise Terminated(step)
 
     def _finish(self) -> None:
         if self._best.metric is not None and self._best.step is None:

@@ -15,7 +15,15 @@ EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Terminated(BaseException):
-    """SIGTERM came. No Exception, so that nothing takes it for a damaged clip."""
+    """SIGTERM came. No Exception, so that nothing takes it for a damaged clip.
+
+    step: after which all ranks end together, and which is saved; None: this process ends at once.
+    """
+
+    def __init__(self, step: int | None = None) -> None:
+        saved = "" if step is None else f" after step {step}, which is saved"
+        super().__init__(f"ended by SIGTERM{saved}; the same command goes on where it was")
+        self.step = step
 
 
 class Termination:
@@ -44,7 +52,7 @@ class Termination:
     def _come(self, *_: Any) -> None:
         self._asked = True
         if not self._noting:
-            raise Terminated("ended by SIGTERM; the same command goes on where it was")
+            raise Terminated
 
     def begin(self, fabric: Fabric) -> None:
         """From now on, only note it."""

@@ -196,6 +196,7 @@ def test_the_graphs_own_order_of_weights(network: InceptionV3) -> None:
 
 def test_a_network_trained_here(network: InceptionV3, tmp_path: Path) -> None:
     from stages.engine.checkpoint import ModelCard, save_weights
+    from stages.engine.errors import CheckpointError
 
     own = InceptionV3(n_classes=5)
     assert not load_trunk(own, network.state_dict())  # 1008 classes: trunk only
@@ -211,6 +212,10 @@ def test_a_network_trained_here(network: InceptionV3, tmp_path: Path) -> None:
     assert "5 classes" in extractor.description
     save_weights(path, own.state_dict(), ModelCard(name="resnet").metadata())
     with pytest.raises(WeightsError, match="'resnet'"):
+        InceptionFeatures.load(path)
+    nonsense = ModelCard(name="inception", settings={"n_classes": "many"})
+    save_weights(path, own.state_dict(), nonsense.metadata())
+    with pytest.raises(CheckpointError, match="describes no network"):
         InceptionFeatures.load(path)
 
 

@@ -115,8 +115,12 @@ def test_killed_it_goes_on_exactly(pipeline: Path, undisturbed: Path) -> None:
     assert same(*(checkpoint.read_state(f / last) for f in (folder, undisturbed)))
 
 
-def test_two_processes_and_micro_batches_learn_the_same(pipeline: Path, undisturbed: Path) -> None:
-    done = run_program(pipeline, "train.accumulate=2", module=STYLE, processes=2)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_and_micro_batches_learn_the_same(
+    strategy: str, pipeline: Path, undisturbed: Path
+) -> None:
+    options = ("train.accumulate=2", f"train.strategy={strategy}")
+    done = run_program(pipeline, *options, module=STYLE, processes=2)
     assert done.returncode == 0, done.stderr
     folder = folder_of(pipeline)
     for mine, other in zip(curve(folder), curve(undisturbed), strict=True):

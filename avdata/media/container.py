@@ -32,6 +32,7 @@ DEMUXERS = (
 
 _SIGNATURES = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"FLV\x01", b"ID3", b"fLaC", b"\0\0\x01\xba")
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
+MAX_SIDE_PX = 16_384  # of a picture; encoders take no larger one
 _ROTATION_PACKETS = 32  # how far to look for a decodable picture that tells the rotation
 
 
@@ -74,6 +75,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     """
     import av
 
+    from avdata.media.strange import STRANGE
+
     if path.stat().st_size == 0:
         raise ClipError(Reason.EMPTY, "the file has no bytes")
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
@@ -82,7 +85,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         container = av.open(
             "file:" + os.path.abspath(path), options=options, metadata_errors="replace"
         )
-    except (av.FFmpegError, ValueError, ArithmeticError) as error:
+    except STRANGE as error:
         raise _cannot_open(path, error) from None
     with container:
         yield container
@@ -102,7 +105,7 @@ def probe(path: Path) -> Probe:
     Raises ClipError: empty, not_media (including playlists and files without audio and video
     streams) or corrupt.
     """
-    import av
+    from avdata.media.strange import STRANGE, layout_of
 
     with open_media(path) as container:
         try:
@@ -120,9 +123,9 @@ def probe(path: Path) -> Probe:
                 video_codec=video.codec_context.codec.canonical_name if video else "",
                 audio_codec=audio.codec_context.codec.canonical_name if audio else "",
                 audio_rate_hz=audio.codec_context.sample_rate if audio else 0,
-                audio_channels=audio.codec_context.channels if audio else 0,
+                audio_channels=layout_of(audio.codec_context).nb_channels if audio else 0,
             )
-        except (av.FFmpegError, ValueError, ArithmeticError) as error:
+        except STRANGE as error:
             raise ClipError(Reason.CORRUPT, f"cannot be read: {error}") from None
 
 
@@ -151,7 +154,8 @@ def displayed_size(video: VideoStream, rotation_deg: int) -> tuple[int, int]:
 def pixel_aspect(video: VideoStream) -> Fraction:
     """Return the width of a pixel over its height; 1 when the file states none or nonsense."""
     aspect = video.sample_aspect_ratio
-    return aspect if aspect and Fraction(1, 8) <= aspect <= 8 else Fraction(1)
+    sane = aspect and Fraction(1, 8) <= aspect <= 8 and video.width * aspect <= MAX_SIDE_PX
+    return aspect if aspect and sane else Fraction(1)
 
 
 def clockwise_deg(frame: Any) -> int:

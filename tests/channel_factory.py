@@ -26,15 +26,17 @@ def noise(channels: int) -> NDArray[np.int16]:
     return rng.integers(-9000, 9000, (SECONDS * RATE_HZ, channels), dtype=np.int16)
 
 
-def write(path: Path, samples: NDArray[np.int16], layout: str = "") -> Path:
-    """Write pictures and PCM sound."""
+def write(
+    path: Path, samples: NDArray[np.int16], layout: str = "", codec: str = "pcm_s16le"
+) -> Path:
+    """Write pictures and sound; `codec` may be followed by its options."""
     channels = ["-ch_layout", layout] if layout else ["-ac", str(samples.shape[1])]
     raw = path.with_suffix(".raw")
     raw.write_bytes(samples.tobytes())
     ffmpeg(
         *("-f", "lavfi", "-i", f"testsrc=s=64x48:r=10:d={SECONDS}"),
         *("-f", "s16le", "-ar", str(RATE_HZ), *channels, "-i", str(raw)),
-        *("-c:a", "pcm_s16le", "-pix_fmt", "yuv420p", str(path)),
+        *("-c:a", *codec.split(), "-pix_fmt", "yuv420p", str(path)),
     )
     return path
 

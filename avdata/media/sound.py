@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from avdata.media.strange import STRANGE, decode_sound
+from avdata.media.strange import STRANGE, decode_sound, layout_of
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_DRIFT_S = 0.01  # Matroska rounds timestamps to 1 ms; more than 10 ms off is a real gap
+MAX_CHANNELS = 64  # of libswresample
 RATES_HZ = (1000, 1_000_000)  # a damaged header can claim any rate; at 1 Hz one packet is minutes
 
 Block = tuple[int, "NDArray[np.int16]"]
@@ -110,34 +111,53 @@ class MonoResampler:
 
     def __init__(self, sample_rate_hz: int) -> None:
         self._sample_rate_hz = sample_rate_hz
-        self._resampler = self._new()
-        self._by_mean = False
+        self._resampler = self._to_mono()
         self._begun = False
+        self._mean: MeanOfChannels | None = None
 
     def resample(self, frame: AudioFrame | None) -> list[AudioFrame]:
         """Take a frame, None at the end, and give mono frames; may raise STRANGE."""
-        if frame is not None and self._by_mean:
-            frame = mean_of_channels(frame)
-        try:
-            frames = self._resampler.resample(frame)
-        except STRANGE:  # so it is for the first frame where there is no matrix
-            if frame is None or self._begun or self._by_mean:
-                raise
-            self._resampler, self._by_mean = self._new(), True
-            frames = self._resampler.resample(mean_of_channels(frame))
-        self._begun = True
-        return frames
+        if self._mean is None:
+            try:
+                frames = self._resampler.resample(frame)
+                self._begun = True
+                return frames
+            except STRANGE:  # so it is for the first frame where there is no matrix
+                if frame is None or self._begun:
+                    raise
+                self._resampler, self._mean = self._to_mono(), MeanOfChannels(frame)
+        if frame is None:
+            return self._resampler.resample(None)
+        means = self._mean.of(frame)
+        return [mono for mean in means for mono in self._resampler.resample(mean)]
 
-    def _new(self) -> av.AudioResampler:
+    def _to_mono(self) -> av.AudioResampler:
         return av.AudioResampler("s16", "mono", self._sample_rate_hz)
 
 
-def mean_of_channels(frame: AudioFrame) -> AudioFrame:
-    """Return the mean of a frame's channels as 64-bit floats, integers scaled to [-1, 1)."""
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    mean = samples.mean(axis=0, dtype=np.float64)
+class MeanOfChannels:
+    """The mean of the channels of frames that all have the format of the first one."""
+
+    def __init__(self, first: AudioFrame) -> None:
+        self._packer: av.AudioResampler | None = None
+        if first.format.is_planar:
+            # PyAV looks for the planes of more than eight channels beyond their end.
+            layout = layout_of(first)
+            if layout.nb_channels > MAX_CHANNELS:
+                raise ValueError(f"{layout.nb_channels} channels, {MAX_CHANNELS} can be mixed")
+            self._packer = av.AudioResampler("dbl", layout.name, first.sample_rate)
+
+    def of(self, frame: AudioFrame) -> list[AudioFrame]:
+        """Return mono frames of 64-bit floats, integers scaled to [-1, 1); may raise STRANGE."""
+        packed = [frame]
+        if self._packer is not None:
+            packed = self._packer.resample(frame)  # the rate stays, so nothing is held back
+        return [_mean(piece) for piece in packed]
+
+
+def _mean(frame: AudioFrame) -> AudioFrame:
+    samples = frame.to_ndarray().reshape(-1, layout_of(frame).nb_channels)
+    mean = samples.mean(axis=1, dtype=np.float64)
     if samples.dtype.kind != "f":
         zero = 128 if samples.dtype.kind == "u" else 0
         mean = (mean - zero) / 2 ** (8 * samples.dtype.itemsize - 1)

@@ -61,3 +61,16 @@ def test_channels_without_a_place_become_their_mean(
     assert probe(path).audio_channels == channels
     sound = sound_of(path, tmp_path / "run")
     np.testing.assert_allclose(sound, samples.mean(axis=1), atol=1)
+
+
+def test_channels_in_planes_of_their_own(tmp_path: Path) -> None:
+    samples = noise(20)
+    path = write(tmp_path / "many.mkv", samples, codec="wavpack")  # decoded to one plane a channel
+    np.testing.assert_allclose(sound_of(path, tmp_path / "run"), samples.mean(axis=1), atol=1)
+
+
+def test_more_channels_than_can_be_mixed_are_a_row_with_a_reason(tmp_path: Path) -> None:
+    path = write(tmp_path / "many.mkv", noise(70), codec="libopus -mapping_family 255")
+    row = Trimmed(tmp_path / "run", [fetched(path, start_ms=0, end_ms=1000)]).rows[0]
+    assert row.reason == "corrupt"
+    assert "70 channels" in row.detail

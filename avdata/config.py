@@ -135,8 +135,11 @@ class TrimSettings:
     )
     jpeg_quality: int = setting(92, "1 to 100.")
     video: bool = setting(False, "Also write each clip as an mp4 (h264 + AAC).")
-    decoder: Literal["pyav", "decord"] = setting(
-        "pyav", "decord hands over to pyav what it cannot decode (AV1, odd files)."
+    decoder: Literal["pyav", "decord", "decord_for_all"] = setting(
+        "pyav",
+        "decord reads local files; it hands over to pyav what it cannot decode (AV1, odd files). "
+        "Its wheel carries an FFmpeg of 2018, so only decord_for_all opens with it what came from "
+        "the web too.",
     )
     decoder_threads: int = setting(
         1, "Threads of the video decoder; 0: one per core. Costs CPU; helps few, long sources."

@@ -31,16 +31,27 @@ DEMUXERS = (
 """Formats that hold their media in one file (libavformat's names)."""
 
 _SIGNATURES = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"FLV\x01", b"ID3", b"fLaC", b"\0\0\x01\xba")
+_OTHER_FILES = {
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
+    b"<?xml": "XML",
+    b"#extm3u": "a playlist",
+    b"{": "JSON",
+    b"%pdf": "a PDF",
+    b"pk\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89png": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
 MAX_SIDE_PX = 16_384  # of a picture; encoders take no larger one
-_ROTATION_PACKETS = 32  # how far to look for a decodable picture that tells the rotation
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What a media file holds; names are empty and numbers 0 where a stream is absent."""
 
-    duration_ms: int
+    duration_ms: int  # as stated, but no more than the packets can hold
     width_px: int  # as displayed: pixel shape and rotation applied
     height_px: int
     fps: float  # average; 0.0 when unknown
@@ -96,7 +107,17 @@ def _cannot_open(path: Path, error: Exception) -> ClipError:
         head = file.read(16)
     if head.startswith(_SIGNATURES) or head[4:8] in _MP4_BOXES:
         return ClipError(Reason.CORRUPT, f"damaged or cut off, cannot be opened: {error}")
-    return ClipError(Reason.NOT_MEDIA, f"not a media file (it begins with {head!r})")
+    return ClipError(Reason.NOT_MEDIA, f"not a media file but {_looks_like(head)}")
+
+
+def _looks_like(head: bytes) -> str:
+    """Say what a file is by how it begins; its bytes may be nobody's business."""
+    for begins, kind in _OTHER_FILES.items():
+        if head.lower().startswith(begins):
+            return kind
+    if not head.strip(b"\0"):
+        return "zeros"
+    return "text" if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) else "other data"
 
 
 def probe(path: Path) -> Probe:
@@ -106,16 +127,17 @@ def probe(path: Path) -> Probe:
     streams) or corrupt.
     """
     from avdata.media.strange import STRANGE, layout_of
+    from avdata.media.survey import survey
 
     with open_media(path) as container:
         try:
             video, audio = video_stream(container), audio_stream(container)
             if video is None and audio is None:
                 raise ClipError(Reason.NOT_MEDIA, "neither an audio nor a video stream")
-            rotation_deg = _rotation_deg(container, video) if video else 0
+            rotation_deg, duration_ms = survey(container, video, audio)
             width_px, height_px = displayed_size(video, rotation_deg) if video else (0, 0)
             return Probe(
-                duration_ms=_duration_ms(container),
+                duration_ms=duration_ms,
                 width_px=width_px,
                 height_px=height_px,
                 fps=float(video.average_rate or 0) if video else 0.0,
@@ -161,32 +183,3 @@ def pixel_aspect(video: VideoStream) -> Fraction:
 def clockwise_deg(frame: Any) -> int:
     """Return the clockwise turn that shows a decoded picture upright: 0, 90, 180 or 270."""
     return int(round(-frame.rotation / 90) * 90 % 360)
-
-
-def _rotation_deg(container: InputContainer, video: VideoStream) -> int:
-    """Decode up to the first picture, which carries the display matrix; 0 if there is none."""
-    import av
-
-    video.codec_context.thread_count = 1
-    for index, packet in enumerate(container.demux(video)):
-        if index >= _ROTATION_PACKETS:
-            break
-        try:
-            for frame in packet.decode():
-                return clockwise_deg(frame)
-        except av.FFmpegError:
-            continue
-    return 0
-
-
-def _duration_ms(container: InputContainer) -> int:
-    """Return the container's stated duration, or where its last packet ends if it states none."""
-    if container.duration is not None:
-        return max(0, round(container.duration / 1000))
-    start_s = Fraction(container.start_time or 0, 1_000_000)
-    end_s = start_s
-    container.seek(container.start_time or 0)
-    for packet in container.demux():
-        if packet.pts is not None and packet.time_base is not None:
-            end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
-    return round((end_s - start_s) * 1000)

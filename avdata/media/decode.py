@@ -122,7 +122,7 @@ class _Source:
     def open_pictures(self, wanted_ticks: Sequence[int] | None) -> Pictures:
         """Return the decoder for a group of windows; None wants every picture."""
         assert self.video is not None
-        if self.settings.decoder == "decord" and wanted_ticks is not None:
+        if self.settings.decoder != "pyav" and wanted_ticks is not None:
             if not self._decord_tried:
                 self._decord_tried = True
                 self._decord = DecordFile.open(self.path, self.settings.decoder_threads)

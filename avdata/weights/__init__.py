@@ -80,9 +80,9 @@ def folder(name: str, *, download: bool = True) -> Path:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """Return a path as it is, and for a name of the table the file or folder, downloaded if need be.
+    """Return a path as it is; for a name of the table its file or folder, had if it is not here.
 
-    What lies at a path of that name comes first.
+    What lies at a path of that name comes first. Raises WeightsError.
     """
     given = Path(name_or_path)
     if given.exists() or str(name_or_path) not in entries():

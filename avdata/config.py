@@ -61,7 +61,30 @@ class FetchSettings:
         "Pause after each yt-dlp download (YouTube throttles below 5-10 s); above 0 each worker "
         "takes one site video at a time.",
     )
+    pause_s: float = setting(
+        60.0,
+        "When a site limits the rate or asks for a proof that no bot is there, all workers leave "
+        "it alone for so long; doubles with each refusal after a pause. A Retry-After counts.",
+    )
+    pause_total_s: float = setting(
+        7200.0,
+        "Longest time of such pauses in a row; then rows fail (rate_limited, bot_check), and "
+        "--retry-failed tries them again. 0: no pauses.",
+    )
     cookies_file: str | None = setting(None, "Netscape cookies file for sites that ask for it.")
+    cookies_from_browser: str | None = setting(
+        None,
+        "Take yt-dlp's cookies from a browser of the machine that fetches, as firefox or "
+        "chrome:PROFILE; not for plain HTTP.",
+    )
+    extractor_args: dict[str, dict[str, tuple[str, ...]]] = setting(
+        {}, "yt-dlp's extractor arguments by site, as {youtube: {player_client: [web]}}."
+    )
+    ytdlp_plugins: tuple[str, ...] = setting(
+        (),
+        "yt-dlp plugins to load, by the names of their modules; all others stay off. They are "
+        "other people's code and see your cookies.",
+    )
     proxy: str | None = setting(None, "Proxy URL for all downloads.")
     local: Literal["link", "copy"] = setting(
         "link", "How local files enter the run: hard link (copy where impossible), or copy."
@@ -75,6 +98,8 @@ class FetchSettings:
         _require(self, 0.001, 365 * DAY_S, "connect_timeout_s", "stall_timeout_s", "timeout_s")
         _require(self, 0, 1000, "retries")
         _require(self, 0, DAY_S, "backoff_s", "sleep_s")
+        _require(self, 0.001, DAY_S, "pause_s")
+        _require(self, 0, 365 * DAY_S, "pause_total_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +136,11 @@ class TrimSettings:
     )
     jpeg_quality: int = setting(92, "1 to 100.")
     video: bool = setting(False, "Also write each clip as an mp4 (h264 + AAC).")
-    decoder: Literal["pyav", "decord"] = setting(
-        "pyav", "decord hands over to pyav what it cannot decode (AV1, odd files)."
+    decoder: Literal["pyav", "decord", "decord_for_all"] = setting(
+        "pyav",
+        "decord reads local files; it hands over to pyav what it cannot decode (AV1, odd files). "
+        "Its wheel carries an FFmpeg of 2018, so only decord_for_all opens with it what came from "
+        "the web too.",
     )
     decoder_threads: int = setting(
         1, "Threads of the video decoder; 0: one per core. Costs CPU; helps few, long sources."

@@ -61,7 +61,9 @@ class Settings:
 
     train: IcganTrainSettings = section(IcganTrainSettings, "Steps, batch, precision, checkpoints.")
     image_encoder: str | None = setting(
-        None, "Weights of the image encoder, ours or SwAV's; null: of stage train_image_encoder."
+        None,
+        "Weights of the image encoder, ours or SwAV's (a path, or swav_resnet50 of the weights "
+        "table); null: of stage train_image_encoder.",
     )
     encoder_view_px: int = setting(256, "Side to which a picture is brought for the encoder.")
     encoder_input_px: int | None = setting(

@@ -78,8 +78,8 @@ class Settings:
     )
     image_encoder: str | None = setting(
         None,
-        "Folder or weights of a trained image encoder, or SwAV's published checkpoint; null: of "
-        "this pipeline's train_image_encoder.",
+        "Folder or weights of a trained image encoder, or SwAV's published checkpoint (a path, or "
+        "swav_resnet50 of the weights table); null: of this pipeline's train_image_encoder.",
     )
 
     def __post_init__(self) -> None:

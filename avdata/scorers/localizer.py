@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,7 @@ from avdata.audio import spectrograms
 from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError
 from avdata.scorers.base import ScoredClip, Scores, read_setting
+from avdata.scorers.onnx_file import has_external_data
 from avdata.strict import build, setting
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "avdata.localizer"
 VERSION = 1
 BATCH_FRAMES = 32
+MAX_IMAGE_PX = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +45,10 @@ class PictureSpec:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise ValueError(f"version must be {VERSION}, got {self.version}")
-        if self.image_px < 1:
-            raise ValueError(f"image_px must be given and above 0, got {self.image_px}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if not 1 <= self.image_px <= MAX_IMAGE_PX:
+            raise ValueError(f"image_px must be 1 to {MAX_IMAGE_PX}, got {self.image_px}")
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not finite or min(self.std) <= 0:
             raise ValueError(
                 f"mean and std must hold 3 numbers, std above 0, got {self.mean} and {self.std}"
             )
@@ -145,7 +149,7 @@ class Model:
             raise self._wrong(f"has no {METADATA_KEY!r} in its metadata: is it a localizer?")
         try:
             tree = json.loads(metadata[METADATA_KEY])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._wrong(f"has metadata that is not JSON: {error}") from None
         where = f"select.localizer: {self._path}: {METADATA_KEY}"
         if not isinstance(tree, dict):
@@ -176,9 +180,9 @@ class Model:
     def _check_outputs(self) -> None:
         """Run two steps of grey and silence, and look at what comes out."""
         steps, side = 2, self.pictures.image_px
-        pixels = np.zeros((steps, 3, side, side), np.float32)
-        audio = np.zeros((steps, *self.audio.shape), np.float32)
         try:
+            pixels = np.zeros((steps, 3, side, side), np.float32)
+            audio = np.zeros((steps, *self.audio.shape), np.float32)
             out = self.run(pixels, audio)
         except Exception as error:  # onnxruntime's errors share no class of their own
             raise self._wrong(f"fails on {steps} steps of silence: {error}") from None
@@ -203,6 +207,15 @@ _models: dict[str, Model] = {}  # by digest of the file
 def _session(data: bytes, path: str) -> InferenceSession:
     import onnxruntime
 
+    try:
+        external = has_external_data(data)
+    except ValueError as error:
+        raise SettingsError(f"select.localizer: {path} is no ONNX file: {error}") from None
+    if external:
+        raise SettingsError(
+            f"select.localizer: {path} keeps tensors in other files, which are not read; save it "
+            "as one file (onnx.save without save_as_external_data)"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avdata import weights
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
 from stages.engine.batches import Triple, normalised
 from stages.engine.checkpoint import load_model
@@ -95,9 +96,10 @@ def load_image_encoder(
     """Return the image encoder of a training of ours, or of a published SwAV checkpoint.
 
     path: a training's folder or weights file (.safetensors: an image encoder, or SwAV around it),
-    or the published ResNet-50 in torch's format. Raises CheckpointError or WeightsError.
+    the published ResNet-50 in torch's format, or its name in the weights table (swav_resnet50).
+    Raises CheckpointError or WeightsError.
     """
-    path = Path(path)
+    path = weights.resolve(path)
     if path.is_dir() or path.suffix == ".safetensors":
         network, metadata = load_model(path)
         name, settings = metadata["model"], dict(metadata["settings"])

@@ -67,7 +67,7 @@ class InceptionFeatures(Encoder):
         (.safetensors, or a training's folder). Raises WeightsError for anything else.
         """
         if path is None:
-            file, source = weights.path_or_get("fid_inception"), "FID, 2015"
+            file, source = weights.path("fid_inception"), "FID, 2015"
             return cls._script(file, source, resize, device)
         given = Path(path)
         if given.is_dir() or given.suffix == ".safetensors":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -182,8 +183,18 @@ def changed_metadata(path: str, value: Any) -> dict[str, Any]:
         ({"metadata": changed_metadata("audio.pitch", 1)}, "audio: .*unknown key 'pitch'"),
         ({"metadata": changed_metadata("audio.n_mels", 32)}, r"takes audio of shape .*\[T, 1, 32"),
         ({"metadata": changed_metadata("audio.n_samples", 8352)}, r"\[T, 1, 24, 50\]"),
+        ({"metadata": "[" * 100_000}, "not JSON"),
+        ({"metadata": '{"version": ' + "9" * 5000 + "}"}, "not JSON"),
+        ({"metadata": changed_metadata("image_px", 10**9)}, "image_px must be 1 to 4096"),
+        ({"metadata": changed_metadata("mean", [0.0, 0.0, float("nan")])}, "3 numbers"),
+        ({"metadata": changed_metadata("std", [1.0, 1.0, float("inf")])}, "3 numbers"),
+        ({"metadata": changed_metadata("audio.n_samples", 10**15)}, "n_samples must be a usual"),
+        ({"metadata": changed_metadata("audio.sample_rate_hz", -1)}, "must be positive"),
+        ({"metadata": changed_metadata("audio.log_offset", float("nan"))}, "log_offset must be"),
+        ({"metadata": changed_metadata("audio.n_frames", -5)}, "must be positive"),
+        ({"metadata": changed_metadata("audio.resize_px", 10**6)}, "resize_px is at most"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_files_that_break_the_contract_are_refused(
     tmp_path: Path, faults: dict[str, Any], says: str
@@ -195,9 +206,35 @@ def test_files_that_break_the_contract_are_refused(
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "no.onnx").write_bytes(b"<html>not here</html>")
-    with pytest.raises(SettingsError, match=r"cannot load .*no\.onnx"):
-        make_scorer(SelectSettings(scorer="localizer", localizer=str(tmp_path / "no.onnx")))
+    for content in (b"<html>not here</html>", bytes(8), b"\x80" * 100, b""):
+        (tmp_path / "no.onnx").write_bytes(content)
+        with pytest.raises(SettingsError, match=r"no\.onnx"):
+            make_scorer(SelectSettings(scorer="localizer", localizer=str(tmp_path / "no.onnx")))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_tensors_in_other_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
+    """What lies in the folder where a run happens to be started is not read."""
+    model = onnx.load(export_localizer(tmp_path / "tiny.onnx"))
+    if nested:  # the tensor of an attribute, in a branch
+        tensor = next(t for t in model.graph.initializer if t.name == "groups")
+        model.graph.initializer.remove(tensor)
+        constant = onnx.helper.make_node("Constant", [], ["groups"], value=tensor)
+        model.graph.node.insert(0, constant)
+    onnx.save(
+        model,
+        str(tmp_path / "outside.onnx"),
+        save_as_external_data=True,
+        location="groups.bin",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    assert (tmp_path / "groups.bin").exists()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="keeps tensors in other files"):
+        make_scorer(SelectSettings(scorer="localizer", localizer=str(tmp_path / "outside.onnx")))
 
 
 def test_the_contract_shows_a_valid_description(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class Localizer:
                 f"{self._path} hears sound at {model.audio.sample_rate_hz} Hz, but the clips are "
                 f"at {rate_hz} Hz; set trim.sample_rate_hz to the model's rate"
             )
-        images = clip.images(model.pictures.image_px)
+        images = clip.images()
         scores, maps = [], []
         for patches in iter_patches(clip.sound, clip.times_s, model.audio):
             out = model.run(model.pixels(islice(images, len(patches))), patches)
@@ -121,10 +121,7 @@ class Model:
     def pixels(self, images: Iterator[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return pictures as the model takes them, [T, 3, image_px, image_px]."""
         side = self.pictures.image_px
-        squares = [
-            image if image.shape[:2] == (side, side) else frames.resize(image, side, side)
-            for image in images
-        ]
+        squares = [frames.squash(image, side, side) for image in images]
         (m0, m1, m2), (s0, s1, s2) = self.pictures.mean, self.pictures.std
         return frames.normalise(np.stack(squares), (m0, m1, m2), (s0, s1, s2))
 

@@ -39,7 +39,7 @@ class SelectStep:
     """
 
     name: ClassVar[str] = "select"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, settings: SelectSettings) -> None:
         if settings.top_k < 1:

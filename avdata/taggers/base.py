@@ -57,7 +57,7 @@ class Sample:
         return [
             picture
             if picture.shape == pictures[0].shape
-            else frames.resize(picture, pictures[0].shape[1], pictures[0].shape[0])
+            else frames.squash(picture, pictures[0].shape[1], pictures[0].shape[0])
             for picture in pictures
         ]
 

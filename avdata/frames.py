@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +86,16 @@ def squash(image: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[n
 
     resized = Image.fromarray(image).resize((width_px, height_px), Image.Resampling.BILINEAR)
     return np.asarray(resized)
+
+
+def of_one_size(images: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Return the pictures, squashed to the size of the first where they have another."""
+    alike: list[NDArray[np.uint8]] = []
+    for image in images:
+        height_px, width_px = (alike[0] if alike else image).shape[:2]
+        same = image.shape[:2] == (height_px, width_px)
+        alike.append(image if same else squash(image, width_px, height_px))
+    return alike
 
 
 def normalise(

@@ -53,13 +53,15 @@ class PictureSpec:
 class Localizer:
     """Scores a frame by C[t] = q_V[t] . q_A[t] and keeps the localisation maps.
 
+    Adds the measure `c_max`, the highest score of the clip.
+
     q_V [T, D] is what the model sees in frame t and q_A [T, D] what it hears around it, both as
     exported: whether they have unit length is the model's choice. One session per process and
     file, on one thread of the CPU, so that results do not depend on the machine's load.
     """
 
     name: ClassVar[str] = "localizer"
-    measures: ClassVar[tuple[str, ...]] = ()
+    measures: ClassVar[tuple[str, ...]] = ("c_max",)
 
     def __init__(self, path: str | None) -> None:
         data = read_setting(path, "localizer", self.name)
@@ -96,7 +98,11 @@ class Localizer:
                 "export the model again, or take another"
             )
         kept = [one for one in maps if one is not None]
-        return Scores(frame_scores, maps=np.concatenate(kept) if kept else None)
+        return Scores(
+            frame_scores,
+            maps=np.concatenate(kept) if kept else None,
+            measures={"c_max": float(frame_scores.max())},
+        )
 
 
 class Model:

@@ -164,13 +164,12 @@ def test_variety_is_rewarded_and_logged(pipeline: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weight", [0, 10])
-def test_the_instance_feature_steers_the_colour(
-    pipeline: Path, shards: Path, weight: float
+def test_the_feature_steers_the_colour_and_the_noise_varies_it(
+    pipeline: Path, shards: Path
 ) -> None:
     done = run(
         pipeline,
-        *(f"diversity_weight={weight}", "diversity_limit=0.3"),
+        *("diversity_weight=10", "diversity_limit=0.3"),
         *("train.steps=150", "train.batch_size=16", "train.evaluate_every=150", "channels=8"),
         *("train.checkpoint_every=150", "train.log_every=50", "g_lr=0.001", "d_lr=0.002"),
     )
@@ -185,7 +184,7 @@ def test_the_instance_feature_steers_the_colour(
     with torch.no_grad():
         made, others = generator(z, h), generator(z.flip(0), h)
     variety = float(diversity((made, others), (z, z.flip(0)), limit=1))
-    assert (variety > 0.2) == (weight > 0), variety
+    assert variety > 0.2  # 0.12 without the reward
     colour = made.mean(dim=(2, 3))  # [N, 3]
     redness = (colour[:, 0] - colour[:, 2]).numpy()
     is_red = np.array([int(key.removeprefix("clip")) % 2 == 0 for key in features.keys])

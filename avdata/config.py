@@ -221,7 +221,9 @@ class SelectSettings:
     """Which clips are accepted, and which of their frames match the sound best."""
 
     require: dict[str, Range] = setting(
-        {}, "Measure name to the range it must lie in; `yamnet/Rain` names a YAMNet class."
+        {},
+        "Measure name to the range it must lie in; `yamnet/Rain` names a YAMNet class. "
+        "Measured by the scorer: `c_max`, `av_sync` and `av_sync_max`, `moment_offset_s`.",
     )
     reject: dict[str, Range] = setting({}, "Measure name to the range in which it is rejected.")
     scorer: Literal["mid", "random", "av_sync", "localizer", "moments"] = setting(

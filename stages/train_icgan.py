@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.errors import SettingsError
 from avdata.shards.folder import open_folder, read_dataset
@@ -30,6 +31,7 @@ from stages.engine.run import Run
 from stages.engine.settings import TrainSettings, bounded
 from stages.image_encoder.frozen import FrozenEncoder, load_image_encoder
 from stages.image_encoder.space import FeatureSpace, check_space
+from stages.losses.diversity import diversity
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
 from stages.nn.pictures import as_images, as_pictures
@@ -75,6 +77,14 @@ class Settings:
     embed_dim: int = setting(512, "To how many dimensions the generator embeds the feature.")
     attention_px: tuple[int, ...] = setting((64,), "In both networks, at these sides; [] for none.")
     neighbours: int = setting(50, "Nearest neighbours of an instance that count as real (k).")
+    diversity_weight: float = setting(
+        0.0,
+        "Weight of a reward for two pictures that differ as their noises do; 0, as in the paper: "
+        "none. With it the generator's batch holds half as many instances, each with two noises.",
+    )
+    diversity_limit: float = setting(
+        0.1, "Up to which difference of the pictures, per difference of the noises, it rewards."
+    )
     flip: bool = setting(True, "Mirror every second real picture and instance.")
     g_lr: float = setting(4e-5, "Learning rate of the generator.")
     d_lr: float = setting(1e-4, "Learning rate of the discriminator.")
@@ -84,7 +94,7 @@ class Settings:
     def __post_init__(self) -> None:
         bounded(self, "encoder_view_px", "encoder_input_px", "resolution", "channels", above=0)
         bounded(self, "z_dim", "embed_dim", "neighbours", "d_steps", above=0)
-        bounded(self, "g_lr", "d_lr", least=0)
+        bounded(self, "g_lr", "d_lr", "diversity_weight", "diversity_limit", least=0)
         sides = set(generator_sides(self.resolution)) & set(discriminator_sides(self.resolution))
         if unknown := set(self.attention_px) - sides:
             raise ValueError(
@@ -138,22 +148,29 @@ def train(run: Run[Settings]) -> None:
         loss = discriminator_hinge(real_score, fake_score)
         return {"loss": loss, "real": real_score.mean(), "fake": fake_score.mean()}
 
-    def g_loss(rows: Tensor) -> Tensor:
-        h = instances.conditions(rows, run.generator)
-        return generator_hinge(discriminator(generator(noise(len(rows)), h), h))
+    def g_loss(rows: Tensor) -> dict[str, Tensor]:
+        if not settings.diversity_weight:
+            h = instances.conditions(rows, run.generator)
+            return {"loss": generator_hinge(discriminator(generator(noise(len(h)), h), h))}
+        few = rows[: max(1, len(rows) // 2)]
+        h = instances.conditions(few, run.generator).repeat(2, 1)
+        z = noise(len(h))
+        pictures = generator(z, h)
+        (a, b), (z_a, z_b) = pictures.chunk(2), z.chunk(2)
+        variety = diversity((a, b), (z_a, z_b), settings.diversity_limit)
+        hinge = generator_hinge(discriminator(pictures, h))
+        return {"loss": hinge - settings.diversity_weight * variety, "diversity": variety}
 
     for step in run.steps(g_rows):
         for _ in range(settings.d_steps):
             scores = run.backward(discriminator, d_rows, d_loss)
             d_norm = run.update(d_optimizer)
-        g_values = run.backward(generator, g_rows, g_loss)
+        made = run.backward(generator, g_rows, g_loss)
         g_norm = run.update(g_optimizer)
         run.log(
             {
-                "g_loss": g_values["loss"],
-                "d_loss": scores["loss"],
-                "d_real": scores["real"],
-                "d_fake": scores["fake"],
+                **{f"g_{name}": value for name, value in made.items()},
+                **{f"d_{name}": value for name, value in scores.items()},
                 "g_grad_norm": g_norm,
                 "d_grad_norm": d_norm,
             }
@@ -211,21 +228,12 @@ def open_data(run: Run[Settings], encoder: FrozenEncoder) -> Instances:
 
 
 def prepared(network: nn.Module, run: Run[Settings]) -> nn.Module:
-    """Return the network laid out for the device: channels last, batch norm across GPUs."""
-    if run.device.type != "cuda":
-        return network
-    channels_last(network)
-    if run.settings.sync_batch_norm and run.world_size > 1:
+    """Return the network laid out as convolutions are fastest, with batch norm across GPUs."""
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    if run.device.type == "cuda" and run.settings.sync_batch_norm and run.world_size > 1:
         convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
         network = convert(network)
     return network
-
-
-def channels_last(network: nn.Module) -> None:
-    """Lay the convolutions' weights out as tensor cores want them; their outputs follow."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def samples(

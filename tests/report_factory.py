@@ -258,7 +258,7 @@ def _selected(clip: Clip) -> Clip:
         return clip
     loudness = clip.measures["loudness_lufs"]
     if loudness < -50:
-        detail = f"loudness_lufs {loudness:g} is below the required -50"
+        detail = f"select.require.loudness_lufs: {loudness:g} is below the required -50"
         return clip.rejected("select", Reason.BELOW_MIN, detail)
     count = len(clip.media.frames) if clip.media else 0
     if not count:

@@ -44,10 +44,10 @@ ADVICE: dict[str, str] = {
     "`trim.short_clips: keep`.",
     Reason.TOO_SHORT: "Shorter than one window; lower `trim.window_s` or leave it out.",
     Reason.NOT_FETCHED: "There is no file for this clip; run fetch first.",
-    Reason.BELOW_MIN: "A measure lies under its minimum; the detail names it. Thresholds are in "
-    "`select.require`.",
-    Reason.ABOVE_MAX: "A measure lies over its maximum; the detail names it. Thresholds are in "
-    "`select.require`.",
+    Reason.BELOW_MIN: "A measure lies under the least value of `select.require`, or in a range of "
+    "`select.reject` that begins at the bottom; the rules that clips break are named beside it.",
+    Reason.ABOVE_MAX: "A measure lies over the greatest value of `select.require`, or in a range "
+    "of `select.reject`; the rules that clips break are named beside it.",
     Reason.NOT_MEASURED: "A threshold asks for a measure that tag did not take; add its tagger to "
     "`tag.taggers`.",
     Reason.NOT_LISTED: "The moments file has no entry for this clip; add it or use another scorer.",

@@ -83,8 +83,9 @@ class ScoredClip:
         samples, _ = audio.decode(self.reader.read(self.media.path, self.media.audio))
         return audio.to_float(samples)
 
-    def images(self, min_side_px: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield the candidate frames, uint8 RGB, at the least size not below `min_side_px`."""
+    def images(self, min_side_px: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Yield the candidate frames, uint8 RGB: whole, or decoded at the least size not below
+        `min_side_px`, for measures alone."""
         for frame in self.media.frames:
             yield frames.decode_jpeg(self.reader.read(self.media.path, frame), min_side_px)
 

@@ -57,13 +57,15 @@ class PictureSpec:
 class Localizer:
     """Scores a frame by C[t] = q_V[t] . q_A[t] and keeps the localisation maps.
 
+    Adds the measure `c_max`, the highest score of the clip.
+
     q_V [T, D] is what the model sees in frame t and q_A [T, D] what it hears around it, both as
     exported: whether they have unit length is the model's choice. One session per process and
     file, on one thread of the CPU, so that results do not depend on the machine's load.
     """
 
     name: ClassVar[str] = "localizer"
-    measures: ClassVar[tuple[str, ...]] = ()
+    measures: ClassVar[tuple[str, ...]] = ("c_max",)
     uses_seed: ClassVar[bool] = False
 
     def __init__(self, path: str | None) -> None:
@@ -88,7 +90,7 @@ class Localizer:
                 f"{self._path} hears sound at {model.audio.sample_rate_hz} Hz, but the clips are "
                 f"at {rate_hz} Hz; set trim.sample_rate_hz to the model's rate"
             )
-        images = clip.images(model.pictures.image_px)
+        images = clip.images()
         scores, maps = [], []
         for patches in iter_patches(clip.sound, clip.times_s, model.audio):
             out = model.run(model.pixels(islice(images, len(patches))), patches)
@@ -101,7 +103,11 @@ class Localizer:
                 "export the model again, or take another"
             )
         kept = [one for one in maps if one is not None]
-        return Scores(frame_scores, maps=np.concatenate(kept) if kept else None)
+        return Scores(
+            frame_scores,
+            maps=np.concatenate(kept) if kept else None,
+            measures={"c_max": float(frame_scores.max())},
+        )
 
 
 class Model:
@@ -126,10 +132,7 @@ class Model:
     def pixels(self, images: Iterator[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return pictures as the model takes them, [T, 3, image_px, image_px]."""
         side = self.pictures.image_px
-        squares = [
-            image if image.shape[:2] == (side, side) else frames.resize(image, side, side)
-            for image in images
-        ]
+        squares = [frames.squash(image, side, side) for image in images]
         (m0, m1, m2), (s0, s1, s2) = self.pictures.mean, self.pictures.std
         return frames.normalise(np.stack(squares), (m0, m1, m2), (s0, s1, s2))
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from avdata import weights
+from avdata import frames, weights
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
 from stages.engine.batches import Triple, normalised
 from stages.engine.checkpoint import load_model
 from stages.engine.errors import CheckpointError
 from stages.models import build
 from stages.nn.encoder import Encoder
-from stages.nn.pictures import squashed
 from stages.nn.published import load_published
 
 
@@ -74,7 +73,7 @@ class FrozenEncoder(Encoder):
 
     def pictures(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         side = self.view_px
-        seen = images if side is None else [squashed(image, side) for image in images]
+        seen = images if side is None else [frames.squash(image, side, side) for image in images]
         features: NDArray[np.float32] = self.of_pixels(np.stack(seen), self.device).cpu().numpy()
         return features
 

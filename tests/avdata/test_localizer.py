@@ -17,8 +17,11 @@ from avdata.audio.spec import AudioSpec
 from avdata.audio.spectrograms import features
 from avdata.config import SelectSettings
 from avdata.errors import SettingsError
+from avdata.media_tar import TarReader
 from avdata.scorers import make_scorer
-from avdata.scorers.localizer import iter_patches
+from avdata.scorers.base import ScoredClip
+from avdata.scorers.localizer import Model, iter_patches
+from avdata.shards.views import View, view_image
 from tests.clip_factory import RATE_HZ, ClipFactory, clicks, plain, scored
 from tests.localizer_factory import AUDIO, GRID, METADATA, export_localizer
 
@@ -61,6 +64,29 @@ def test_patches_are_the_front_end_of_the_sound_around_each_frame() -> None:
         start = round(t * RATE_HZ) - 1776
         expected = features(sound[start : start + 3552], AUDIO)
         np.testing.assert_array_equal(patch, expected)
+
+
+# what the localizer sees
+
+
+@pytest.mark.parametrize("stored_px", [(200, 150), (64, 64), (40, 30)])
+def test_pictures_are_what_the_loader_shows_in_training(
+    factory: ClipFactory, tmp_path: Path, stored_px: tuple[int, int]
+) -> None:
+    # Hard edges everywhere: another filter, or a decoder at a fraction of the size, would show.
+    width, height = stored_px
+    noise = np.random.default_rng(0).integers(0, 256, (3, height, width, 3)).astype(np.uint8)
+    clip = factory.clip("a", list(noise), [0.0, 0.5, 1.0], tone(300, 0, 2, 2))
+    file = export_localizer(tmp_path / "tiny.onnx")
+    model = Model(file.read_bytes(), str(file))
+    with TarReader(factory.part().store) as reader:
+        seen = model.pixels(ScoredClip(clip, reader, 0).images())
+        assert clip.media is not None
+        stored = [reader.read(clip.media.path, frame) for frame in clip.media.frames]
+    view = View(image_size_px=METADATA["image_px"])
+    loaded = [view_image(data, view, np.random.default_rng(0)) for data in stored]
+    expected = (np.stack(loaded) / 255 - METADATA["mean"]) / METADATA["std"]
+    np.testing.assert_allclose(seen, expected.transpose(0, 3, 1, 2), atol=1e-6)
 
 
 # localizer

@@ -17,7 +17,7 @@ from avdata.audio.spec import SOUND2SCENE
 from avdata.errors import SettingsError
 from stages.image_encoder.model import ImageEncoder, SwAV
 from stages.losses.info_nce import euclidean_info_nce
-from stages.models import MODELS, build
+from stages.models import build, models
 from stages.nn.resnet import make_trunk
 from stages.sound2scene.audio_encoder import AudioEncoder
 from tests.stages.models.published_checkpoints import randomised, reference_resnet
@@ -172,7 +172,7 @@ def test_tiny_audio_encoder_overfits_one_batch() -> None:
 def test_registry_builds_by_name(name: str) -> None:
     model = build(name, arch="tiny")
     assert isinstance(model, nn.Module)
-    assert type(model).__name__ == MODELS[name].split(":")[1]
+    assert type(model).__name__ == models()[name].split(":")[1]
 
 
 def test_registry_is_lazy() -> None:

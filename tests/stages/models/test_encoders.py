@@ -184,7 +184,7 @@ def test_registry_is_lazy() -> None:
     ("name", "settings", "says"),
     [
         ("audio_encodr", {}, "did you mean audio_encoder"),
-        ("zebra", {}, "known: audio_encoder, "),
+        ("zebra", {}, "known: image_encoder, "),
         ("audio_encoder", {"dim": 3}, "unexpected keyword argument 'dim'; it takes arch, width"),
         ("localizer", {}, "missing a required.*n_classes"),
         ("audio_encoder", {"arch": "resnet19"}, "arch must be one of resnet18.*'resnet19'"),

@@ -20,7 +20,7 @@ from stages.losses.info_nce import euclidean_info_nce
 from stages.models import build, models
 from stages.nn.resnet import make_trunk
 from stages.sound2scene.audio_encoder import AudioEncoder
-from tests.stages.models.published_checkpoints import randomised, reference_resnet
+from tests.stages.nn.published_checkpoints import randomised, reference_resnet
 
 
 def n_parameters(model: nn.Module) -> int:

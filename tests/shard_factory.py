@@ -114,6 +114,12 @@ def _clip(made: Made, tar: MediaTar, path: str, audio_format: str, frames: int) 
     )
 
 
+def tar_of(shards: Path, name: str = "train-000000") -> Path:
+    """Return the tar of a shard, whose file name also tells its content."""
+    (path,) = shards.glob(f"{name}-*.tar")
+    return path
+
+
 def pack(
     store: Store, tables: Sequence[str], settings: ShardSettings | None = None, seed: int = 0
 ) -> list[ShardPlan]:

@@ -24,6 +24,7 @@ BOUNDS = {  # of whole numbers in the index: what a reader makes room for
     "width_px": (0, 2**16),
     "height_px": (0, 2**16),
 }
+ALWAYS = {"key", "split", "shard", "labels", "frames", "audio_offset", "json_offset", *BOUNDS}
 
 
 def shard_file(name: str, sha256: str) -> str:
@@ -66,7 +67,7 @@ def _wrong_rows(rows: pa.Table, sizes: Mapping[str, int]) -> Iterator[str]:
     import pyarrow.compute as pc
 
     there = set(rows.column_names)
-    for name in there & {"key", "split", "shard", "labels", "frames"}:
+    for name in sorted(there & ALWAYS):
         if rows.column(name).null_count:
             yield f"{name} is missing in {rows.column(name).null_count} rows"
             return

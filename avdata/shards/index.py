@@ -84,7 +84,7 @@ def read_index(
         try:
             if lacking := _lacking(pq.read_schema(file), columns):
                 raise ShardError(
-                    f"{where} has no {', '.join(lacking)}: another avdata packed these shards; "
+                    f"{where} has no {', '.join(lacking)}: an older avdata packed these shards; "
                     "pack them again, or do without checksums"
                 )
             rows = pq.read_table(file, columns=list(columns), filters=filters)

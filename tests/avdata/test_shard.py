@@ -405,24 +405,6 @@ class TestReadBy:
         assert found == [("train", 8, 8 * 4000)]
 
 
-@pytest.mark.parametrize("suffix", ["json", "parquet"])
-@pytest.mark.parametrize("damage", [b"", b"half", None])
-def test_a_damaged_record_of_a_shard_is_made_again(
-    tmp_path: Path, suffix: str, damage: bytes | None
-) -> None:
-    store = Store(str(tmp_path))
-    table = write_table(store, "a", [Made(n) for n in range(6)])
-    pack(store, [table])
-    folder = tmp_path / "shards"
-    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-    records = list((folder / ".done").glob(f"*.{suffix}"))
-    assert records
-    for record in records:
-        record.unlink() if damage is None else record.write_bytes(damage)
-    pack(store, [table])
-    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
-
-
 @pytest.mark.parametrize("count", [14, 20, 50])
 def test_few_sources_come_out_as_the_shares_say(store: Store, count: int) -> None:
     """Less than a source off the exact share, however the hashes fall."""

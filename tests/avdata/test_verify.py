@@ -59,6 +59,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: shutil.copy(tar_of(d), d / "train-000002.tar"),
         "train-000002.tar: not part of the dataset",
     ),
+    "archive added": (
+        lambda d: (d / "evil.tar.gz").write_bytes(b""),
+        "evil.tar.gz: not part of the dataset",
+    ),
+    "folder added": (
+        lambda d: shutil.copytree(d / ".done", d / "sub"),
+        "sub: not part of the dataset",
+    ),
+    "text added": (lambda d: (d / "x.txt").touch(), "x.txt: not part of the dataset"),
+    "hidden file added": (lambda d: (d / ".x").touch(), ".x: not part of the dataset"),
+    "tar beside the records": (
+        lambda d: shutil.copy(tar_of(d), d / ".done/train-000000.tar"),
+        ".done/train-000000.tar: not part of the dataset",
+    ),
     "bit flipped in a tar": (lambda d: flip(tar_of(d), 700), ".tar: changed"),
     "bit flipped in the index": (lambda d: flip(d / INDEX_NAME, 99), "index.parquet: changed"),
     "bit flipped in dataset.json": (lambda d: flip(d / DATASET_NAME, 30), "dataset.json"),

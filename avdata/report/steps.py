@@ -74,7 +74,7 @@ def read_json(store: Store, path: str) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(store.read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"{store.full(path)} is damaged ({error}); remove it, and the next run writes it anew"
         ) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avdata.stage_names import require_stages
-from avdata.strict import build, override, read_tree, section, setting
+from avdata.strict import build, read_tree, section, setting
 
 DAY_S = 86_400
 MAX_SIDE_PX = 16_384
@@ -313,10 +313,3 @@ def load_pipeline(
     pipeline = build(Pipeline, read_tree(path, overrides), str(path))
     require_stages(pipeline.stages, str(path), stages)
     return pipeline if pipeline.name else dataclasses.replace(pipeline, name=Path(path).stem)
-
-
-def pipeline_from_overrides(overrides: Sequence[str]) -> Pipeline:
-    """Return the default pipeline with `--set` overrides, for commands run without a file."""
-    pipeline = build(Pipeline, override({}, overrides), "--set")
-    require_stages(pipeline.stages, "--set")
-    return pipeline

@@ -82,10 +82,10 @@ class TrimSettings:
 
     mode: Literal["listed", "windows", "events"] = setting(
         "listed",
-        "listed: the manifest's start_ms and end_ms; windows: consecutive windows over each "
-        "row's span; events: one window per entry of events_ms.",
+        "listed: the manifest's start_ms to end_ms, or to the source's end; windows: consecutive "
+        "windows over each row's span; events: one window per entry of events_ms.",
     )
-    window_s: float = setting(10.0, "Length of a window (windows, events; listed without end_ms).")
+    window_s: float = setting(10.0, "Length of a window (windows, events).")
     hop_s: float | None = setting(None, "Step between windows; null: window_s, no overlap.")
     event_offset_s: float = setting(0.0, "Start of the window relative to its event.")
     max_windows: int | None = setting(None, "At most this many windows per row, evenly spread.")
@@ -255,6 +255,9 @@ class Pipeline:
     name: str = setting("", "What the run is called; the output folder is runs/NAME by default.")
     seed: int = setting(0, "Seed of every random choice.")
     manifest: str = setting("", "The manifest: CSV, JSONL or Parquet; local or an fsspec URL.")
+    columns: dict[str, str] = setting(
+        {}, "What columns of the manifest are that have other names there: {start: start_s}."
+    )
     output: str = setting("", "Where the run is written; local or an fsspec URL.")
     part_clips: int | None = setting(
         None, "Clips per part, the unit of work; null: by the length of the manifest, 1 to 256."

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -156,7 +157,18 @@ def _build_dataclass(cls: Any, tree: Any, where: str) -> Any:
 
 
 def _wrong(where: str, value: Any, wanted: str) -> SettingsError:
-    return SettingsError(f"{where} must be {wanted}, got {value!r}")
+    return SettingsError(f"{where} must be {wanted}, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """Return `value` as a message shows it: at most 80 characters, whatever it holds."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 3, 80, 80, 40
+    try:
+        text = brief.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = f"a number of {value.bit_length()} bits"
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def to_tree(settings: Any) -> Any:

@@ -12,6 +12,19 @@ import typer
 from avdata.cli import demo as cli_demo
 from avdata.cli import manifest as cli_manifest
 from avdata.cli import weights as cli_weights
+from avdata.cli.options import (
+    Columns,
+    Config,
+    Input,
+    Output,
+    Retry,
+    Scheduler,
+    Seed,
+    Set,
+    Slurm,
+    Workers,
+    column_mapping,
+)
 from avdata.errors import AvdataError, RunError
 
 if TYPE_CHECKING:
@@ -33,36 +46,6 @@ app.command("demo")(cli_demo.demo)
 app.command("demo-data")(cli_demo.demo_data)
 app.add_typer(cli_manifest.app, name="manifest")
 app.add_typer(cli_weights.app, name="weights")
-
-Input = Annotated[
-    str, typer.Argument(help="A manifest (CSV, JSONL, Parquet) or the table an earlier step wrote.")
-]
-Output = Annotated[
-    str | None,
-    typer.Option("--output", "-o", help="Run folder; default: the folder of the step's table."),
-]
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Pipeline file to take settings from.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a setting: steps.trim.window_s=3. May be repeated."),
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
-Workers = Annotated[
-    int,
-    typer.Option("--workers", "-w", min=0, help="Processes of a local Dask cluster; 0: none."),
-]
-Scheduler = Annotated[
-    str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
-]
-Slurm = Annotated[
-    str | None,
-    typer.Option("--slurm", help="YAML file for dask_jobqueue.SLURMCluster, plus `jobs`."),
-]
-Retry = Annotated[
-    bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -86,6 +69,7 @@ def run_command(
     scheduler: Scheduler = None,
     slurm: Slurm = None,
     retry_failed: Retry = False,
+    columns: Columns = None,
     set_: Set = None,
 ) -> None:
     """Run a whole pipeline, or continue it where it stopped."""
@@ -94,7 +78,11 @@ def run_command(
     from avdata.config import load_pipeline
 
     settings = load_pipeline(pipeline, set_ or ())
-    settings = replace(settings, output=output or settings.output or f"runs/{settings.name}")
+    settings = replace(
+        settings,
+        output=output or settings.output or f"runs/{settings.name}",
+        columns={**settings.columns, **column_mapping(columns)},
+    )
     _run(settings, until, workers, scheduler, slurm, retry_failed)
 
 
@@ -109,6 +97,7 @@ def _step_command(step: str, help: str) -> None:
         scheduler: Scheduler = None,
         slurm: Slurm = None,
         retry_failed: Retry = False,
+        columns: Columns = None,
         set_: Set = None,
     ) -> None:
         from dataclasses import replace
@@ -124,6 +113,7 @@ def _step_command(step: str, help: str) -> None:
             manifest=input,
             output=output or settings.output or _folder_of_table(input),
             seed=settings.seed if seed is None else seed,
+            columns={**settings.columns, **column_mapping(columns)},
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
         _run(settings, step, workers, scheduler, slurm, retry_failed)

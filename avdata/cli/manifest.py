@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from avdata.cli.options import Columns, column_mapping
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, SettingsError
 
@@ -97,13 +98,17 @@ def import_(
 def check(
     manifest: Annotated[str, typer.Argument(help="The manifest to check.")],
     good: Annotated[str | None, typer.Option(help="Write the good rows to this manifest.")] = None,
+    columns: Columns = None,
     show: Shown = 100,
 ) -> None:
-    """List bad rows with line and reason; exit code 1 if there are any."""
+    """List bad rows with line and reason, and columns that are not understood.
+
+    Exit code 1 if there is a bad row.
+    """
     from avdata.manifest import iter_manifest, write_manifest
 
     counts = Counter[str]()
-    clips = _good(iter_manifest(manifest), counts, show)
+    clips = _good(iter_manifest(manifest, columns=column_mapping(columns)), counts, show)
     if good is None:
         for _ in clips:
             pass
@@ -122,12 +127,13 @@ def check(
 def convert(
     source: Annotated[str, typer.Argument(help="A manifest in any format.")],
     target: Annotated[str, typer.Argument(help="The manifest to write.")],
+    columns: Columns = None,
     show: Shown = 10,
 ) -> None:
     """Write a manifest in another format; exit code 1 if rows had to be left out as bad."""
     from avdata.manifest import iter_manifest
 
-    _, bad = _write(target, iter_manifest(source), show)
+    _, bad = _write(target, iter_manifest(source, columns=column_mapping(columns)), show)
     if bad:
         raise typer.Exit(1)
 

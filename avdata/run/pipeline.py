@@ -99,7 +99,7 @@ def _run_locked(
 ) -> dict[str, Any]:
     started = time.monotonic()
     progress.note("planning")
-    plan = make_plan(store, pipeline.manifest, pipeline.part_clips)
+    plan = make_plan(store, pipeline.manifest, pipeline.part_clips, pipeline.columns)
     steps = _steps_between(plan.reached, last_step)
     part_steps = tuple(step for step in steps if step in PART_STEPS)
     prints = fingerprints(pipeline.steps, part_steps)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -24,7 +24,7 @@ from avdata.strict import digest
 from avdata.tables import write_clips
 
 PLAN_PATH = "plan.json"
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 BUCKET_BYTES = 8 * 2**20  # of manifest text; a bucket's clips are held in memory at once
 SPILL_CLIPS = 512
 _VALUES = attrgetter(*Clip.__slots__)
@@ -47,15 +47,23 @@ def part_path(name: str) -> str:
     return f"parts/{name}.parquet"
 
 
-def make_plan(store: Store, manifest: str, part_clips: int | None = None) -> Plan:
+def make_plan(
+    store: Store,
+    manifest: str,
+    part_clips: int | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Plan:
     """Cut a manifest or clip table into parts, or return the plan that is already there.
+
+    `columns` maps columns of the table to the manifest's, as in `iter_manifest`.
 
     Raises ManifestError when the manifest cannot be read or holds no row at all.
     """
-    wanted = digest(PLAN_VERSION, _content_digest(manifest), part_clips, _base(manifest))
+    columns = columns or {}
+    wanted = digest(PLAN_VERSION, _content_digest(manifest), part_clips, _base(manifest), columns)
     if plan := _read_plan(store, wanted):
         return plan
-    plan = _write_parts(store, manifest, part_clips)
+    plan = _write_parts(store, manifest, part_clips, columns)
     tree = {"digest": wanted, **{name: getattr(plan, name) for name in Plan.__slots__}}
     store.write_bytes(PLAN_PATH, json.dumps(tree, indent=1).encode())
     return plan
@@ -73,12 +81,14 @@ def _read_plan(store: Store, wanted: str) -> Plan | None:
     return plan if found == wanted and there.issuperset(map(part_path, plan.parts)) else None
 
 
-def _write_parts(store: Store, manifest: str, part_clips: int | None) -> Plan:
+def _write_parts(
+    store: Store, manifest: str, part_clips: int | None, columns: Mapping[str, str]
+) -> Plan:
     names: list[str] = []
     rows = bad_rows = 0
     reached = "manifest"
     with store.scratch() as scratch:
-        buckets = _spill(_located(store, manifest), Path(scratch), _bucket_count(manifest))
+        buckets = _spill(_located(store, manifest, columns), Path(scratch), _bucket_count(manifest))
         rows = sum(bucket.clips for bucket in buckets)
         if rows == 0:
             raise ManifestError(f"{manifest} holds no row; a manifest needs at least a url column")
@@ -102,13 +112,13 @@ def _step_order(step: str) -> int:
     return PART_STEPS.index(step) if step in PART_STEPS else -1
 
 
-def _located(store: Store, manifest: str) -> Iterator[Clip]:
+def _located(store: Store, manifest: str, columns: Mapping[str, str]) -> Iterator[Clip]:
     """Yield the manifest's clips; media paths of a table from another folder become absolute."""
     from avdata.manifest import iter_manifest
 
     base = _base(manifest)
     elsewhere = base != (store.root if store.remote else os.path.abspath(store.root))
-    for clip in iter_manifest(manifest):
+    for clip in iter_manifest(manifest, columns=columns):
         if elsewhere and clip.source is not None:
             source = replace(clip.source, path=join(base, clip.source.path))
             media = clip.media and replace(clip.media, path=join(base, clip.media.path))

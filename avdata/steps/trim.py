@@ -55,7 +55,7 @@ class TrimStep:
     """
 
     name: ClassVar[str] = "trim"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # rows without end_ms go to the end of the source
 
     def __init__(self, settings: TrimSettings) -> None:
         self.settings = settings

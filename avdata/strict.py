@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from avdata.errors import SettingsError
+from avdata.parsing import parse_yaml
 
 T = TypeVar("T")
+MAX_WHOLE = 2**63 - 1
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # no path and no UTF-8 file can hold them
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
@@ -41,38 +44,17 @@ def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
 
     Raises SettingsError for what cannot be read, bad YAML and a top level that is no mapping.
     """
-    import yaml
-
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         raise SettingsError(f"cannot read the pipeline file {path}: {error}") from None
     try:
-        tree = _parse_yaml(text)
-    except yaml.YAMLError as error:
+        tree = parse_yaml(text)
+    except ValueError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise SettingsError(f"{path} must be a mapping of settings, got {type(tree).__name__}")
     return override(tree, overrides)
-
-
-def _parse_yaml(text: str) -> Any:
-    """Parse YAML; a key that a mapping holds twice, of which YAML keeps the last, is an error."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in names:
-                    message = f"{key.value} is given twice"
-                    raise yaml.constructor.ConstructorError(
-                        problem=message, problem_mark=key.start_mark
-                    )
-                names.add(str(key.value))
-            return super().construct_mapping(node, deep)
-
-    return yaml.load(text, Loader)
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -83,21 +65,21 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _set(tree: dict[str, Any], text: str) -> None:
-    import yaml
-
     path, equals, value = text.partition("=")
     if not equals or not path:
-        raise SettingsError(f"--set takes key=value, got {text!r}")
+        raise SettingsError(f"--set takes key=value, got {shown(text)}")
     *parents, last = path.split(".")
     node: Any = tree
     for name in parents:
-        node = node.setdefault(name, {})
+        if node.get(name) is None:
+            node[name] = {}  # not there, or a section without an entry
+        node = node[name]
         if not isinstance(node, dict):
             raise SettingsError(f"--set {path}: {name} is a value, not a section")
     try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {path}: {value!r} is not valid YAML: {error}") from None
+        node[last] = parse_yaml(value)
+    except ValueError as error:
+        raise SettingsError(f"--set {path}: {shown(value)} is not valid YAML: {error}") from None
 
 
 def build(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
@@ -128,12 +110,18 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             raise _wrong(where, value, "a mapping")
         return {str(k): _coerce(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > MAX_WHOLE:
+            raise _wrong(where, value, "a number that fits 64 bits")
         return float(value)
     if kind is float and isinstance(value, str) and EXPONENT.fullmatch(value):
         return float(value)  # YAML 1.1 reads 1e-4, without a point, as text
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise _wrong(where, value, names[kind])
+    if kind is int and abs(value) > MAX_WHOLE:
+        raise _wrong(where, value, "a whole number that fits 64 bits")
+    if kind is str and _UNWRITABLE.search(value):
+        raise _wrong(where, value, "a text without NUL and halves of characters")
     return value
 
 
@@ -148,7 +136,7 @@ def _build_dataclass(cls: Any, tree: Any, where: str) -> Any:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise SettingsError(f"{where}: unknown key {name!r}; {hint}")
+            raise SettingsError(f"{where}: unknown key {shown(name)}; {hint}")
     values = {name: _coerce(value, hints[name], f"{where}: {name}") for name, value in tree.items()}
     try:
         return cls(**values)

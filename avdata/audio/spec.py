@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Literal
 
 from avdata.errors import SettingsError
+from avdata.parsing import parse_json
 from avdata.strict import build, to_tree
 
 
@@ -62,7 +63,7 @@ class AudioSpec:
     def from_json(cls, text: str) -> AudioSpec:
         """Rebuild a description; raises SettingsError for anything else."""
         try:
-            tree = json.loads(text)
+            tree = parse_json(text)
         except ValueError as error:
             raise SettingsError(f"not an audio front-end: {error}") from None
         if isinstance(tree, dict):

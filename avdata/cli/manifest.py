@@ -13,6 +13,7 @@ import typer
 from avdata.cli.options import Columns, column_mapping
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, SettingsError
+from avdata.parsing import parse_yaml
 
 app = typer.Typer(
     help="Manifests: get a dataset's official list, import your own, check, convert.",
@@ -176,16 +177,13 @@ def _folder(target: str) -> str:
 
 
 def _options(pairs: list[str] | None) -> dict[str, Any]:
-    import yaml
-
     options: dict[str, Any] = {}
     for pair in pairs or ():
         name, equals, text = pair.partition("=")
         if not equals:
             raise SettingsError(f"--option takes name=value, got {pair!r}")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            options[name] = parse_yaml(text)
+        except ValueError as error:
             raise SettingsError(f"--option {name}: {text!r} is not valid YAML: {error}") from None
-        options[name] = value
     return options

@@ -22,6 +22,7 @@ from avdata.cli.terminal import (
 from avdata.clip import Clip
 from avdata.errors import AvdataError, StoreError
 from avdata.measures import class_names
+from avdata.parsing import parse_json
 from avdata.report import charts
 from avdata.report.gallery import top_tags
 from avdata.report.sample import clips_at
@@ -239,7 +240,7 @@ def _samples(
             members[extension] = info.size
             if stem == wanted and extension == "json":
                 content = tar.extractfile(info)
-                record = json.loads(content.read()) if content else None
+                record = parse_json(content.read()) if content else None
         if members:
             yield key, members, record
 

@@ -7,7 +7,6 @@ one is either understood for sure, or refused with the `--map` that says what it
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from avdata.clip import MANIFEST_COLUMNS, child_key, one_line
 from avdata.errors import ClipError, ManifestError, Reason
 from avdata.manifest.keys import youtube_url
 from avdata.manifest.rows import read_time_ms
+from avdata.parsing import parse_json
 from avdata.strict import shown
 
 log = logging.getLogger(__name__)
@@ -286,8 +286,8 @@ def _one_per_span(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     clips = row.pop("clips")
     if isinstance(clips, str) and clips.strip():
         try:
-            clips = json.loads(clips.translate(str.maketrans("()'", '[]"')))
-        except (ValueError, RecursionError):
+            clips = parse_json(clips.translate(str.maketrans("()'", '[]"')))
+        except ValueError:
             clips = ""
     elif not clips:
         yield row  # the whole source

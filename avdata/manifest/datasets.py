@@ -15,6 +15,7 @@ from typing import Any
 from avdata.clip import Clip
 from avdata.errors import ManifestError
 from avdata.manifest.importers import IMPORTERS, import_clips
+from avdata.parsing import parse_yaml
 from avdata.strict import build, setting
 
 MAX_LIST_BYTES = 2**30
@@ -82,8 +83,6 @@ def load_dataset(name: str) -> Dataset:
 
     Raises ManifestError if there is none, SettingsError if it is wrong.
     """
-    import yaml
-
     candidates = [Path(name)] if name.endswith((".yaml", ".yml")) else []
     candidates += [folder / f"{name}.yaml" for folder in FOLDERS if "/" not in name]
     path = next((path for path in candidates if path.is_file()), None)
@@ -93,8 +92,8 @@ def load_dataset(name: str) -> Dataset:
             "a YAML file of your own works too"
         )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ManifestError(f"cannot read {path}: {error}") from None
     dataset = build(Dataset, tree, str(path))
     return dataset if dataset.dataset else build(Dataset, {**tree, "dataset": path.stem}, str(path))

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from avdata.clip import Clip, clip_schema, one_line
-from avdata.errors import ClipError, ManifestError, Reason
-from avdata.manifest.columns import Columns
+from avdata.errors import ClipError, ManifestError, Reason, StoreError
+from avdata.manifest.clip_rows import clips_of_table, media_homes
+from avdata.manifest.columns import Columns, Reading
 from avdata.manifest.keys import KeySet
 from avdata.manifest.rows import Row, clips_from
 from avdata.store import Store
+from avdata.tables import column_names, iter_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,33 +24,25 @@ def iter_parquet(store: Store, name: str, base: str, columns: Columns) -> Iterat
     Raises ManifestError when the file as a whole cannot be used.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from avdata.tables import iter_clips
 
     where = store.full(name)
     try:
-        with store.open(name) as file, pq.ParquetFile(file) as parquet:
-            names = parquet.schema_arrow.names
+        names = column_names(store, name)
         if set(clip_schema().names) <= set(names):
-            yield from iter_clips(store, name)
+            yield from clips_of_table(_clip_rows(store, name), media_homes(store))
         else:
-            rows = _rows(store, name, columns)
+            rows = _plain_rows(store, name, columns.reading(names, where))
             yield from clips_from(rows, base, KeySet(), place="row")
+    except StoreError as error:
+        raise ManifestError(str(error)) from None
     except pa.ArrowException as error:
-        raise ManifestError(
-            f"{where} is not a whole Parquet file: {one_line(str(error))}"
-        ) from None
+        raise ManifestError(f"{where} cannot be read: {one_line(str(error))}") from None
     except OSError as error:
-        raise ManifestError(
-            f"cannot read the manifest {where}: {error.strerror or error}"
-        ) from None
+        why = error.strerror or one_line(str(error))
+        raise ManifestError(f"cannot read the manifest {where}: {why}") from None
 
 
-def _rows(store: Store, name: str, columns: Columns) -> Iterator[Row]:
-    from avdata.tables import column_names, iter_batches
-
-    reading = columns.reading(column_names(store, name), store.full(name))
+def _plain_rows(store: Store, name: str, reading: Reading) -> Iterator[Row]:
     number = 0
     for batch in iter_batches(store, name):
         for cells in zip(*map(_values, batch.columns), strict=True):
@@ -57,7 +51,19 @@ def _rows(store: Store, name: str, columns: Columns) -> Iterator[Row]:
             yield from ((number, bad[0]),) if bad else reading.rows(number, cells)
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _clip_rows(store: Store, name: str) -> Iterator[Row]:
+    import pyarrow as pa
+
+    schema, number = clip_schema(), 0
+    for batch in iter_batches(store, name, schema.names):
+        table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+        for cells in zip(*map(_values, table.columns), strict=True):
+            number += 1
+            bad = [cell for cell in cells if type(cell) is ClipError]
+            yield number, bad[0] if bad else dict(zip(schema.names, cells, strict=True))
+
+
+def _values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     """Return the values of a column; what Python cannot hold, such as the year 30000, as errors."""
     try:
         return list(column.to_pylist())

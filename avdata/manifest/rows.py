@@ -14,6 +14,7 @@ from typing import Any
 from avdata.clip import KEY_PATTERN, MANIFEST_COLUMNS, Clip, one_line
 from avdata.errors import ClipError, Reason
 from avdata.manifest.keys import KeySet, default_key, default_source_id, safe_key, youtube_url
+from avdata.parsing import parse_json
 from avdata.strict import shown
 
 Row = tuple["int | str", "dict[str, Any] | ClipError"]
@@ -25,7 +26,7 @@ MAX_TIME_MS = 10**12  # about 31 years: larger values are typing errors
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-_SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
+SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|subfile,", re.IGNORECASE)
 _HTTP = re.compile(r"https?://[^\x00-\x20\x7f/?#\\]+[^\x00-\x20\x7f]*", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]*)?)")
@@ -52,7 +53,7 @@ def clip_from_row(row: Mapping[str, Any], base: str) -> Clip:
             Reason.BAD_ROW, f"the window ends at {end_ms} ms, before or at its start {start_ms} ms"
         )
     split = _text(row, "split")
-    if split and not _SPLIT.fullmatch(split):
+    if split and not SPLIT.fullmatch(split):
         raise ClipError(Reason.BAD_ROW, f"split {split[:60]!r}: letters, digits, '-', '_' only")
     key = _text(row, "key")
     if not key:
@@ -96,14 +97,17 @@ def clips_from(
                     f"key {clip.key!r} is taken by an earlier row; give each row its own key",
                 )
         except ClipError as error:
-            where = f"{place} {number}" if isinstance(number, int) else number
-            located = ClipError(error.reason, f"{where}: {error.detail}")
-            yield _failed(number, values, seen, located)
+            yield failed_row(number, values, seen, error, place)
         else:
             yield clip
 
 
-def _failed(number: int | str, values: Any, seen: KeySet, error: ClipError) -> Clip:
+def failed_row(
+    number: int | str, values: Any, seen: KeySet, error: ClipError, place: str = "line"
+) -> Clip:
+    """Return the FAILED clip that stands for a row, under a key of its own, with its place."""
+    where = f"{place} {number}" if isinstance(number, int) else number
+    located = ClipError(error.reason, f"{where}: {error.detail}")
     key = stem = f"line-{number:07d}" if isinstance(number, int) else safe_key(f"line-{number}")
     again = 1
     while not seen.add(key):
@@ -112,7 +116,7 @@ def _failed(number: int | str, values: Any, seen: KeySet, error: ClipError) -> C
     row = values if isinstance(values, dict) else {}
     url = row.get("url")
     clip = Clip(key=key, url=one_line(url) if isinstance(url, str) else "", source_id=key)
-    return clip.failed("manifest", error)
+    return clip.failed("manifest", located)
 
 
 def resolve_url(text: str, base: str) -> str:
@@ -232,8 +236,8 @@ def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
     nested = row.get("attributes")
     if nested:
         try:
-            extra |= dict(json.loads(nested) if isinstance(nested, str) else nested)
-        except (ValueError, TypeError, RecursionError):
+            extra |= dict(parse_json(nested) if isinstance(nested, str) else nested)
+        except (ValueError, TypeError):
             raise ClipError(
                 Reason.BAD_ROW, f"attributes must be a mapping, got {shown(nested)}"
             ) from None

@@ -11,6 +11,7 @@ from typing import IO, Any
 from avdata.errors import ClipError, ManifestError, Reason
 from avdata.manifest.columns import Columns, Reading
 from avdata.manifest.rows import Row
+from avdata.parsing import parse_json
 
 MAX_LINE_BYTES = 2**20
 
@@ -120,7 +121,7 @@ def jsonl_rows(lines: Lines, columns: Columns) -> Iterator[Row]:
 
 def _json_object(line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line, parse_constant=_refuse_constant)
+        value = parse_json(line, parse_constant=_refuse_constant)
         if "\\u" in line:
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:

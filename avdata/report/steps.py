@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from avdata.clip import Status
 from avdata.errors import StoreError
+from avdata.parsing import parse_json
 from avdata.store import Store
 from avdata.tables import iter_batches
 
@@ -73,7 +73,7 @@ def read_json(store: Store, path: str) -> dict[str, Any]:
     if not store.exists(path):
         return {}
     try:
-        value = json.loads(store.read_bytes(path))
+        value = parse_json(store.read_bytes(path))
     except ValueError as error:
         raise StoreError(
             f"{store.full(path)} is damaged ({error}); remove it, and the next run writes it anew"

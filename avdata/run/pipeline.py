@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from avdata import __version__
 from avdata.config import Pipeline, StepsSettings
 from avdata.errors import RunError, SettingsError
+from avdata.parsing import parse_json
 from avdata.run.executors import Crash, Executor
 from avdata.run.part import PartJob, PartResult, StepResult, fingerprints, run_part
 from avdata.run.plan import Plan, make_plan, part_path
@@ -233,7 +234,7 @@ def _earlier_steps(store: Store, reached: str) -> list[dict[str, Any]]:
         return []
     names = STEPS[: STEPS.index(reached) + 1]
     try:
-        steps = json.loads(store.read_bytes(SUMMARY_PATH))["steps"]
+        steps = parse_json(store.read_bytes(SUMMARY_PATH))["steps"]
     except (FileNotFoundError, ValueError, KeyError):
         return []
     return [step for step in steps if step["name"] in names]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError
+from avdata.parsing import parse_json
 from avdata.seeding import keyed_hash
 from avdata.steps.base import by_source
 from avdata.store import Store, is_remote, join, sha256_file
@@ -72,7 +73,7 @@ def make_plan(
 def _read_plan(store: Store, wanted: str) -> Plan | None:
     """Return the plan that is there, if it is the wanted one and its parts are there too."""
     try:
-        tree = json.loads(store.read_bytes(PLAN_PATH))
+        tree = parse_json(store.read_bytes(PLAN_PATH))
         found = tree.pop("digest")
         plan = Plan(**{**tree, "parts": tuple(tree["parts"])})
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
@@ -115,11 +116,16 @@ def _step_order(step: str) -> int:
 def _located(store: Store, manifest: str, columns: Mapping[str, str]) -> Iterator[Clip]:
     """Yield the manifest's clips; media paths of a table from another folder become absolute."""
     from avdata.manifest import iter_manifest
+    from avdata.manifest.clip_rows import add_homes, media_homes
 
     base = _base(manifest)
     elsewhere = base != (store.root if store.remote else os.path.abspath(store.root))
+    told = False
     for clip in iter_manifest(manifest, columns=columns):
         if elsewhere and clip.source is not None:
+            if not told:
+                add_homes(store, media_homes(Store(base)))
+                told = True
             source = replace(clip.source, path=join(base, clip.source.path))
             media = clip.media and replace(clip.media, path=join(base, clip.media.path))
             yield replace(clip, source=source, media=media)

@@ -18,6 +18,7 @@ from avdata import frames
 from avdata.audio import spectrograms
 from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError
+from avdata.parsing import parse_json
 from avdata.scorers.base import ScoredClip, Scores, read_setting
 from avdata.strict import build, setting
 
@@ -143,7 +144,7 @@ class Model:
         if METADATA_KEY not in metadata:
             raise self._wrong(f"has no {METADATA_KEY!r} in its metadata: is it a localizer?")
         try:
-            tree = json.loads(metadata[METADATA_KEY])
+            tree = parse_json(metadata[METADATA_KEY])
         except ValueError as error:
             raise self._wrong(f"has metadata that is not JSON: {error}") from None
         where = f"select.localizer: {self._path}: {METADATA_KEY}"

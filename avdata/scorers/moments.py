@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ import numpy as np
 
 from avdata.clip import Clip
 from avdata.errors import ClipError, Reason, SettingsError
+from avdata.parsing import parse_json
 from avdata.scorers.base import ScoredClip, Scores, read_setting
 
 MOMENTS_RATE_HZ = 10
@@ -79,7 +79,7 @@ class Moments:
 @lru_cache(maxsize=1)
 def _parse(data: bytes, path: str) -> Mapping[str, list[int]]:
     try:
-        tree = json.loads(data)
+        tree = parse_json(data)
     except ValueError as error:
         raise SettingsError(f"select.moments: {path} is not valid JSON: {error}") from None
     if isinstance(tree, list) and len(tree) == 2:

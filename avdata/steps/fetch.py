@@ -23,6 +23,7 @@ from avdata.clip import Clip, Source, Status
 from avdata.config import FetchSettings
 from avdata.errors import TRANSIENT, ClipError, Reason, SettingsError
 from avdata.media import probe
+from avdata.parsing import parse_json
 from avdata.sources import Fetched, canonical_url, is_playlist, is_web, local, media_suffix
 from avdata.sources.limits import Limits, RateLimiter
 from avdata.steps.base import PartContext, by_source
@@ -223,7 +224,10 @@ def _archived(store: Store, wanted: _Wanted) -> Source | None:
     sidecar = f"{wanted.base}.json"
     if not store.exists(sidecar):
         return None
-    source = Source(**json.loads(store.read_bytes(sidecar))["source"])
+    try:
+        source = Source(**parse_json(store.read_bytes(sidecar))["source"])
+    except (ValueError, TypeError, KeyError):
+        return None  # damaged: it is fetched and written again
     if not store.exists(source.path) or store.size(source.path) != source.bytes:
         return None
     return source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from avdata.errors import ClipError, ManifestError, Reason
 from avdata.manifest.text_rows import Lines
+from avdata.parsing import parse_json
 
 _SPLITS = {
     "train": "train",
@@ -63,10 +63,10 @@ def cells(path: Path) -> Iterator[tuple[str, list[str] | ClipError]]:
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ManifestError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ManifestError(f"{path} is not valid JSON: {error}") from None
 
 

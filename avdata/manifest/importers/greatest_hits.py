@@ -10,7 +10,6 @@ Archives are read in place, nothing is extracted.
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 import zipfile
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from avdata.errors import ClipError, ManifestError, Reason
 from avdata.manifest.importers.base import lines, media_path, read_json, split_of_file
 from avdata.manifest.rows import Row
+from avdata.parsing import parse_json
 from avdata.strict import setting
 
 MAX_RECORD_BYTES = 4 * 2**20
@@ -113,7 +113,7 @@ def _hits(content: bytes) -> list[tuple[float, str]]:
     try:
         text = content.decode("utf-8")
         if text.lstrip().startswith("["):
-            return [(float(time_s), str(what)) for time_s, what in json.loads(text)]
+            return [(float(time_s), str(what)) for time_s, what in parse_json(text)]
         words = [line.split() for line in text.splitlines() if line.strip()]
         return [(float(line[0]), " ".join(line[1:3])) for line in words]
     except (ValueError, TypeError) as error:

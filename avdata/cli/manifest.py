@@ -148,7 +148,8 @@ def _write(target: str, clips: Iterable[Clip], show: int) -> tuple[int, int]:
     if not rows:
         why = f"none of the {bad} rows could be used" if bad else "there is nothing to take"
         raise ManifestError(f"{why}; {target} holds no row")
-    typer.echo(f"{target}: {rows} rows" + (f", {bad} bad rows left out" if bad else ""))
+    why = ", ".join(f"{reason} {n}" for reason, n in counts.most_common() if reason != "good")
+    typer.echo(f"{target}: {rows} rows" + (f", {bad} bad rows left out ({why})" if bad else ""))
     return rows, bad
 
 

@@ -110,9 +110,9 @@ def _check_window(clip: Clip) -> None:
 
 def _check_source(source: Source, homes: tuple[str, ...]) -> None:
     _check_path(source.path, homes)
-    counts = (source.bytes, source.duration_ms, source.width_px, source.height_px)
-    counts += (source.rotation_deg, source.audio_rate_hz, source.audio_channels)
-    _must(all(_count(value) for value in counts), "source", source)
+    sizes = (source.bytes, source.duration_ms, source.width_px, source.height_px)
+    sounds = (source.rotation_deg, source.audio_rate_hz, source.audio_channels)
+    _must(all(map(_count, (*sizes, *sounds))), "source", source)
     _must(isinstance(source.fps, float) and math.isfinite(source.fps), "source.fps", source.fps)
     texts = (source.sha256, source.video_codec, source.audio_codec)
     _must(all(isinstance(text, str) for text in texts), "source", source)

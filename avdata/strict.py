@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, Union
 
 from avdata.errors import SettingsError
 from avdata.parsing import parse_yaml
+from avdata.shipped import pipeline_file, pipeline_hint
 
 T = TypeVar("T")
 MAX_WHOLE = 2**63 - 1
@@ -40,12 +41,16 @@ def section(cls: type[T], help: str) -> Any:
 
 
 def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a YAML file of settings and apply `key.sub=value` overrides.
+    """Read a pipeline file, by path or name, and apply `key.sub=value` overrides.
 
     Raises SettingsError for what cannot be read, bad YAML and a top level that is no mapping.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = pipeline_file(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(
+            f"cannot read the pipeline file {path}: there is none{pipeline_hint(path)}"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         raise SettingsError(f"cannot read the pipeline file {path}: {error}") from None
     try:

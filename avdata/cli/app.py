@@ -62,7 +62,9 @@ def _root(
 
 @app.command("run")
 def run_command(
-    pipeline: Annotated[Path, typer.Argument(help="Pipeline file, such as pipelines/demo.yaml.")],
+    pipeline: Annotated[
+        str, typer.Argument(help="Pipeline file, or the name of one that travels along: demo.")
+    ],
     output: Output = None,
     until: Annotated[str, typer.Option("--until", help="Stop after this step.")] = "shard",
     workers: Workers = 0,

@@ -29,8 +29,8 @@ def demo_data(
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Run folder.")] = Path("runs/demo"),
     pipeline: Annotated[
-        Path, typer.Option("--pipeline", help="Pipeline file to run on the videos.")
-    ] = Path("pipelines/demo.yaml"),
+        str, typer.Option("--pipeline", help="Pipeline to run on the videos: a file, or a name.")
+    ] = "demo",
     seed: Seed = 0,
     videos_per_kind: PerKind = 2,
     workers: Workers = None,

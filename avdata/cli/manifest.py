@@ -14,6 +14,7 @@ from avdata.cli.options import Columns, column_mapping
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, SettingsError
 from avdata.parsing import parse_yaml
+from avdata.shipped import find, shipped_names
 
 app = typer.Typer(
     help="Manifests: get a dataset's official list, import your own, check, convert.",
@@ -34,10 +35,10 @@ Shown = Annotated[int, typer.Option("--show", help="How many bad rows are printe
 @app.command("list")
 def list_datasets() -> None:
     """List the datasets that `get` and `import` know, and the importers."""
-    from avdata.manifest.datasets import dataset_names, load_dataset
+    from avdata.manifest.datasets import load_dataset
     from avdata.manifest.importers import IMPORTERS
 
-    for name in dataset_names():
+    for name in shipped_names("manifests"):
         dataset = load_dataset(name)
         rows = "?" if dataset.rows is None else str(dataset.rows)
         home = "download" if dataset.files else "import  "
@@ -84,10 +85,10 @@ def import_(
     show: Shown = 10,
 ) -> None:
     """Turn a dataset's own files into a manifest."""
-    from avdata.manifest.datasets import Dataset, dataset_names, import_dataset, load_dataset
+    from avdata.manifest.datasets import Dataset, import_dataset, load_dataset
     from avdata.manifest.importers import IMPORTERS
 
-    if name in IMPORTERS and name not in dataset_names():
+    if name in IMPORTERS and find("manifests", name) is None:
         dataset = Dataset(importer=name, dataset="" if name == "folder" else name)
     else:
         dataset = load_dataset(name)

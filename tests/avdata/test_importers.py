@@ -21,8 +21,9 @@ from avdata.cli.manifest import app
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, Reason, SettingsError
 from avdata.manifest import iter_manifest
-from avdata.manifest.datasets import Dataset, ListFile, dataset_names, download, load_dataset
+from avdata.manifest.datasets import Dataset, ListFile, download, load_dataset
 from avdata.manifest.importers import IMPORTERS, import_clips
+from avdata.shipped import shipped_names
 from avdata.strict import build
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
@@ -389,8 +390,8 @@ def test_every_description_is_complete(path: Path) -> None:
 def test_the_datasets_of_the_papers_are_described() -> None:
     wanted = {"vggsound", "vggsound_sound2scene50", "vegas", "vas", "into_the_wild", "vggss"}
     wanted |= {"greatest_hits", "audioset_balanced", "audioset_eval", "celebv_hq"}
-    assert wanted <= set(dataset_names())
-    assert {load_dataset(name).importer for name in dataset_names()} <= set(IMPORTERS)
+    assert wanted <= set(shipped_names("manifests"))
+    assert {load_dataset(name).importer for name in shipped_names("manifests")} <= set(IMPORTERS)
 
 
 @pytest.mark.parametrize(
@@ -581,7 +582,7 @@ def test_the_readme_names_every_dataset_with_its_rows() -> None:
 def test_the_list_command_names_everything() -> None:
     done = CliRunner().invoke(app, ["list"])
     assert done.exit_code == 0
-    assert all(name in done.output for name in [*dataset_names(), *IMPORTERS])
+    assert all(name in done.output for name in [*shipped_names("manifests"), *IMPORTERS])
 
 
 # --- hostile files -----------------------------------------------------------------------------

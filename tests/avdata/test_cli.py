@@ -109,6 +109,35 @@ def test_a_wrong_command_says_what_to_do(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("s3fs", ["manifest", "check", "s3://bucket/m.csv"], "cluster"),
+        ("s3fs", ["show", "s3://bucket/run"], "cluster"),
+        ("dask_jobqueue", ["fetch", "m.csv", "-o", "run", "--slurm", "slurm.yaml"], "cluster"),
+        (
+            "tensorflow_hub",
+            ["tag", "m.csv", "-o", "run", "--set", "steps.tag.yamnet.backend=tfhub"],
+            "tfhub",
+        ),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, package: str, arguments: list[str], extra: str
+) -> None:
+    write_manifest(tmp_path)
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = {['avdata', *arguments]!r}\n"
+        "from avdata.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"pip install 'avdata[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def write_manifest(folder: Path) -> Path:
     from tests.media_factory import make_video, noise_track
 

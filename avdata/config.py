@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from avdata.located import beside
+from avdata.shipped import pipeline_file
 from avdata.strict import build, override, read_tree, section, setting
 
 DAY_S = 86_400
@@ -60,7 +62,9 @@ class FetchSettings:
         "Pause after each yt-dlp download (YouTube throttles below 5-10 s); above 0 each worker "
         "takes one site video at a time.",
     )
-    cookies_file: str | None = setting(None, "Netscape cookies file for sites that ask for it.")
+    cookies_file: str | None = setting(
+        None, "Netscape cookies file for sites that ask for it.", path=True
+    )
     proxy: str | None = setting(None, "Proxy URL for all downloads.")
     local: Literal["link", "copy"] = setting(
         "link", "How local files enter the run: hard link (copy where impossible), or copy."
@@ -142,6 +146,7 @@ class YamnetSettings:
         None,
         "litert: the official .tflite; null: from the weights table, downloaded at first use. "
         "tfhub: a SavedModel folder or a hub handle; null: google/yamnet/1.",
+        path="optional",
     )
     batch_size: int = setting(
         128,
@@ -202,9 +207,13 @@ class SelectSettings:
     min_gap_s: float = setting(
         0.0, "Least time between two picks; 0 lets them be neighbours, as published lists do."
     )
-    localizer: str | None = setting(None, "ONNX file of the trained localizer (scorer: localizer).")
+    localizer: str | None = setting(
+        None, "ONNX file of the trained localizer (scorer: localizer).", path=True
+    )
     moments: str | None = setting(
-        None, "JSON of published moments, `id_startms_endms` to 10 fps indices (scorer: moments)."
+        None,
+        "JSON of published moments, `id_startms_endms` to 10 fps indices (scorer: moments).",
+        path=True,
     )
 
 
@@ -254,7 +263,9 @@ class Pipeline:
 
     name: str = setting("", "What the run is called; the output folder is runs/NAME by default.")
     seed: int = setting(0, "Seed of every random choice.")
-    manifest: str = setting("", "The manifest: CSV, JSONL or Parquet; local or an fsspec URL.")
+    manifest: str = setting(
+        "", "The manifest: CSV, JSONL or Parquet; local or an fsspec URL.", path=True
+    )
     columns: dict[str, str] = setting(
         {}, "What columns of the manifest are that have other names there: {start: start_s}."
     )
@@ -273,12 +284,24 @@ class Pipeline:
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a pipeline file and apply `--set key.sub=value` overrides.
+    """Read a pipeline file, by path or name, and apply `--set key.sub=value` overrides.
 
-    Raises SettingsError for unknown keys, wrong types, bad YAML and values out of range.
+    Paths in it count from the working directory, else from its own folder. Raises SettingsError for
+    unknown keys, wrong types, bad YAML and values out of range.
     """
     pipeline = build(Pipeline, read_tree(path, overrides), str(path))
+    pipeline = beside(pipeline, pipeline_file(path).parent)
     return pipeline if pipeline.name else dataclasses.replace(pipeline, name=Path(path).stem)
+
+
+def paths_used(pipeline: Pipeline, steps: Collection[str]) -> set[str]:
+    """Return the keys of the paths without which a run of these steps cannot begin."""
+    used = {"manifest"}
+    if "fetch" in steps:
+        used.add("steps.fetch.cookies_file")
+    if "select" in steps:
+        used.add(f"steps.select.{pipeline.steps.select.scorer}")
+    return used
 
 
 def pipeline_from_overrides(overrides: Sequence[str]) -> Pipeline:

@@ -28,11 +28,15 @@ _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # no path and no UTF-8 file can
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
-def setting(default: Any, help: str) -> Any:
-    """Declare a settings field with its help text; mutable defaults are copied."""
+def setting(default: Any, help: str, *, path: bool | Literal["optional"] = False) -> Any:
+    """Declare a settings field with its help text; mutable defaults are copied.
+
+    path: it holds a path (see avdata.located); optional: whoever reads it says if it is missing.
+    """
+    metadata = {"help": help, "path": path}
     if isinstance(default, dict | list):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def section(cls: type[T], help: str) -> Any:

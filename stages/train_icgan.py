@@ -59,7 +59,9 @@ class Settings:
 
     train: IcganTrainSettings = section(IcganTrainSettings, "Steps, batch, precision, checkpoints.")
     image_encoder: str | None = setting(
-        None, "Weights of the image encoder, ours or SwAV's; null: of stage train_image_encoder."
+        None,
+        "Weights of the image encoder, ours or SwAV's; null: of stage train_image_encoder.",
+        path=True,
     )
     encoder_view_px: int = setting(256, "Side to which a picture is brought for the encoder.")
     encoder_input_px: int | None = setting(

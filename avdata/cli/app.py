@@ -25,7 +25,8 @@ from avdata.cli.options import (
     Workers,
     column_mapping,
 )
-from avdata.errors import AvdataError, RunError
+from avdata.errors import AvdataError, RunError, SettingsError
+from avdata.shipped import pipeline_file
 
 if TYPE_CHECKING:
     from avdata.config import Pipeline
@@ -77,9 +78,11 @@ def run_command(
     """Run a whole pipeline, or continue it where it stopped."""
     from dataclasses import replace
 
-    from avdata.config import load_pipeline
+    from avdata.config import load_pipeline, paths_used
+    from avdata.located import check_found
 
     settings = load_pipeline(pipeline, set_ or ())
+    check_found(settings, pipeline_file(pipeline).parent, paths_used(settings, _steps_to(until)))
     settings = replace(
         settings,
         output=output or settings.output or f"runs/{settings.name}",
@@ -104,12 +107,16 @@ def _step_command(step: str, help: str) -> None:
     ) -> None:
         from dataclasses import replace
 
-        from avdata.config import load_pipeline, pipeline_from_overrides
+        from avdata.config import load_pipeline, paths_used, pipeline_from_overrides
+        from avdata.located import check_found
 
         overrides = set_ or ()
-        settings = (
-            load_pipeline(config, overrides) if config else pipeline_from_overrides(overrides)
-        )
+        if config:
+            settings = load_pipeline(config, overrides)
+            used = paths_used(settings, (step,)) - {"manifest"}
+            check_found(settings, pipeline_file(config).parent, used)
+        else:
+            settings = pipeline_from_overrides(overrides)
         settings = replace(
             settings,
             manifest=input,
@@ -128,9 +135,17 @@ _step_command("select", "Accept or reject by what was measured, and pick the bes
 _step_command("shard", "Pack the accepted clips into WebDataset shards.")
 
 
+def _steps_to(last_step: str) -> tuple[str, ...]:
+    """Return the steps of a run up to `last_step`; raises SettingsError if it is none."""
+    from avdata.run.pipeline import STEPS
+
+    if last_step not in STEPS:
+        raise SettingsError(f"--until takes one of {', '.join(STEPS)}, got {last_step!r}")
+    return STEPS[: STEPS.index(last_step) + 1]
+
+
 def _folder_of_table(table: str) -> str:
     """Return the run folder a step table lies in; a manifest needs --output instead."""
-    from avdata.errors import SettingsError
     from avdata.steps import PART_STEPS
 
     folder, _, name = table.rpartition("/")
@@ -148,13 +163,10 @@ def _run(
     retry_failed: bool,
 ) -> None:
     from avdata.cli.terminal import new_console, print_summary
-    from avdata.errors import SettingsError
     from avdata.run.executors import executor
-    from avdata.run.pipeline import STEPS, run
+    from avdata.run.pipeline import run
     from avdata.run.progress import Progress
 
-    if last_step not in STEPS:
-        raise SettingsError(f"--until takes one of {', '.join(STEPS)}, got {last_step!r}")
     console = new_console()
     with executor(workers, scheduler, slurm) as where:
         summary = run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +17,8 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Run folder; default: the folder of the step's table."),
 ]
 Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Pipeline file to take settings from.")
+    str | None,
+    typer.Option("--config", "-c", help="Pipeline file, or name, to take settings from."),
 ]
 Set = Annotated[
     list[str] | None,

@@ -17,6 +17,7 @@ from avdata.cli.options import (
     Config,
     Input,
     Output,
+    Quiet,
     Retry,
     Scheduler,
     Seed,
@@ -24,6 +25,7 @@ from avdata.cli.options import (
     Slurm,
     Workers,
     column_mapping,
+    new_app,
 )
 from avdata.errors import AvdataError, RunError, SettingsError
 from avdata.shipped import pipeline_file
@@ -34,13 +36,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code that typer makes of Ctrl-C."""
 
-app = typer.Typer(
-    name="avdata",
-    help="Clean pairs of sight and sound, from a list of videos to training shards.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = new_app(
+    "Clean pairs of sight and sound, from a list of videos to training shards.", name="avdata"
 )
 
 app.command("demo")(cli_demo.demo)
@@ -73,6 +70,7 @@ def run_command(
     slurm: Slurm = None,
     retry_failed: Retry = False,
     columns: Columns = None,
+    quiet: Quiet = False,
     set_: Set = None,
 ) -> None:
     """Run a whole pipeline, or continue it where it stopped."""
@@ -88,7 +86,7 @@ def run_command(
         output=output or settings.output or f"runs/{settings.name}",
         columns={**settings.columns, **column_mapping(columns)},
     )
-    _run(settings, until, workers, scheduler, slurm, retry_failed)
+    _run(settings, until, workers, scheduler, slurm, retry_failed, quiet)
 
 
 def _step_command(step: str, help: str) -> None:
@@ -103,6 +101,7 @@ def _step_command(step: str, help: str) -> None:
         slurm: Slurm = None,
         retry_failed: Retry = False,
         columns: Columns = None,
+        quiet: Quiet = False,
         set_: Set = None,
     ) -> None:
         from dataclasses import replace
@@ -125,7 +124,7 @@ def _step_command(step: str, help: str) -> None:
             columns={**settings.columns, **column_mapping(columns)},
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
-        _run(settings, step, workers, scheduler, slurm, retry_failed)
+        _run(settings, step, workers, scheduler, slurm, retry_failed, quiet)
 
 
 _step_command("fetch", "Download or link the sources of a manifest, and verify them.")
@@ -161,13 +160,14 @@ def _run(
     scheduler: str | None,
     slurm: str | None,
     retry_failed: bool,
+    quiet: bool,
 ) -> None:
     from avdata.cli.terminal import new_console, print_summary
     from avdata.run.executors import executor
     from avdata.run.pipeline import run
     from avdata.run.progress import Progress
 
-    console = new_console()
+    console = new_console(quiet)
     with executor(workers, scheduler, slurm) as where:
         summary = run(
             settings, where, Progress(console), last_step=last_step, retry_failed=retry_failed

@@ -10,16 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from avdata.cli.options import Columns, column_mapping
+from avdata.cli.options import Columns, column_mapping, new_app
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, SettingsError
 from avdata.parsing import parse_yaml
 from avdata.shipped import find, shipped_names
 
-app = typer.Typer(
-    help="Manifests: get a dataset's official list, import your own, check, convert.",
-    no_args_is_help=True,
-)
+app = new_app("Manifests: get a dataset's official list, import your own, check, convert.")
 
 Out = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,6 +47,21 @@ Slurm = Annotated[
 Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")
 ]
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors: no progress, no tables.")
+]
+
+
+def new_app(help: str, **options: Any) -> typer.Typer:
+    """Return a command line, or a part of it, that looks as all others do."""
+    return typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **options,
+    )
 
 
 def column_mapping(pairs: Iterable[str] | None) -> dict[str, str]:

@@ -15,8 +15,7 @@ from avdata.cli.terminal import (
     STYLES,
     clean,
     plain_table,
-    shard_table,
-    steps_table,
+    print_summary,
     styled,
 )
 from avdata.clip import Clip
@@ -84,9 +83,9 @@ def _show_run(path: str, key: str | None, image: Path | None, console: Console) 
         return
     title = summary.get("name") or path
     console.print(Text.assemble((clean(title).plain, "bold"), f"  {path}"))
-    console.print(steps_table(steps))
-    if summary.get("shards"):
-        console.print(shard_table(summary["shards"]["splits"]))
+    # Counted in the tables, which are there even where a run was stopped before its summary.
+    counted = [step.to_tree() for step in steps if step.name != "manifest"]
+    print_summary({**summary, "steps": counted}, console)
     console.print(Text(f"avdata show {path} KEY shows a clip; avdata report {path}", "dim"))
 
 

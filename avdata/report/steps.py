@@ -57,6 +57,20 @@ class StepFacts:
     def active_out(self) -> int:
         return self.by_status(Status.ACTIVE) + self.here(Status.ACCEPTED)
 
+    def to_tree(self) -> dict[str, Any]:
+        """Return the counts in the form of summary.json."""
+        by_reason: Counter[str] = Counter()
+        for (_, reason), rows in self.reasons().items():
+            by_reason[reason] += rows
+        return {
+            "name": self.name,
+            "rows_in": self.rows_in,
+            "rows_out": self.rows,
+            "by_status": {str(s): rows for s in Status if (rows := self.by_status(s))},
+            "by_reason": dict(sorted(by_reason.items())),
+            "seconds": self.summary.get("seconds", 0.0),
+        }
+
     @property
     def reconciles(self) -> bool:
         """Tell whether what came in, and was added, is what left in every direction."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,3 +215,62 @@ def test_every_reason_has_advice_in_the_report() -> None:
 def test_no_source_file_is_long() -> None:
     for path in [*(ROOT / "avdata").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 350, path
+
+
+def commands(command: Any, *names: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command, groups included."""
+    yield names
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from commands(sub, *names, name)
+
+
+def test_every_help_has_one_look() -> None:
+    from typer.main import get_command
+    from typer.testing import CliRunner
+
+    from avdata.cli.app import app
+
+    seen = list(commands(get_command(app)))
+    assert ("manifest", "check") in seen
+    for words in seen:
+        text = CliRunner().invoke(app, [*words, "--help"]).output
+        assert text.startswith(f"Usage: {' '.join(['avdata', *words])}"), words
+        assert "\nOptions:\n" in text
+        assert "╭" not in text
+
+
+def test_shells_can_complete(tmp_path: Path) -> None:
+    shown = avdata("--show-completion", "bash")
+    assert "complete" in shown.stdout
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv = ['avdata']; import avdata.cli as c; c.main()",
+        ],
+        env={
+            **os.environ,
+            "_AVDATA_COMPLETE": "complete_bash",
+            "COMP_WORDS": "avdata man",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["manifest"], done.stderr
+
+
+def test_quiet_prints_errors_alone(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path)
+    table = manifest.read_text().replace("\n", ",x\n").replace("end_ms,x", "end_ms,caption")
+    manifest.write_text(table)
+    loud = avdata("fetch", manifest, "-o", tmp_path / "loud")
+    assert "caption" in loud.stderr
+    assert "fetch" in loud.stdout
+    quiet = avdata("fetch", manifest, "-o", tmp_path / "quiet", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert (tmp_path / "quiet/fetch.parquet").is_file()
+    failed = avdata("fetch", tmp_path / "gone.csv", "-o", tmp_path / "quiet", "-q")
+    assert failed.returncode == 2
+    assert "gone.csv" in failed.stderr

@@ -82,7 +82,7 @@ class Localizer:
         if clip.media.n_samples and rate_hz != model.audio.sample_rate_hz:
             raise SettingsError(
                 f"{self._path} hears sound at {model.audio.sample_rate_hz} Hz, but the clips are "
-                f"at {rate_hz} Hz; set trim.sample_rate_hz to the model's rate"
+                f"at {rate_hz} Hz; set steps.trim.sample_rate_hz to the model's rate"
             )
         images = clip.images(model.pictures.image_px)
         scores, maps = [], []
@@ -136,7 +136,7 @@ class Model:
 
     def _wrong(self, what: str) -> SettingsError:
         return SettingsError(
-            f"select.localizer: {self._path} {what} (see docs/localizer-contract.md)"
+            f"steps.select.localizer: {self._path} {what} (see docs/localizer-contract.md)"
         )
 
     def _specs(self) -> tuple[PictureSpec, AudioSpec]:
@@ -147,7 +147,7 @@ class Model:
             tree = parse_json(metadata[METADATA_KEY])
         except ValueError as error:
             raise self._wrong(f"has metadata that is not JSON: {error}") from None
-        where = f"select.localizer: {self._path}: {METADATA_KEY}"
+        where = f"steps.select.localizer: {self._path}: {METADATA_KEY}"
         if not isinstance(tree, dict):
             raise SettingsError(f"{where} must be an object, got {type(tree).__name__}")
         audio = tree.pop("audio", {})
@@ -211,7 +211,8 @@ def _session(data: bytes, path: str) -> InferenceSession:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no class of their own
         raise SettingsError(
-            f"select.localizer: onnxruntime {onnxruntime.__version__} cannot load {path}: {error}"
+            f"steps.select.localizer: onnxruntime {onnxruntime.__version__} cannot load {path}: "
+            f"{error}"
         ) from None
 
 

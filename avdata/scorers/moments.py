@@ -84,19 +84,19 @@ def _parse(data: bytes, path: str) -> Mapping[str, list[int]]:
     try:
         tree = parse_json(data)
     except ValueError as error:
-        raise SettingsError(f"select.moments: {path} is not valid JSON: {error}") from None
+        raise SettingsError(f"steps.select.moments: {path} is not valid JSON: {error}") from None
     if isinstance(tree, list) and len(tree) == 2:
         tree = tree[1]
     if not isinstance(tree, dict):
         raise SettingsError(
-            f"select.moments: {path} must map id_startms_endms to frame indices, "
+            f"steps.select.moments: {path} must map id_startms_endms to frame indices, "
             f"got {type(tree).__name__}"
         )
     for name, indices in tree.items():
         if not isinstance(indices, list) or not all(type(i) is int and i >= 0 for i in indices):
             raise SettingsError(
-                f"select.moments: {path}: {name} must be a list of frame indices (0, 1, ...), "
-                f"got {str(indices)[:80]}"
+                f"steps.select.moments: {path}: {name} must be a list of frame indices "
+                f"(0, 1, ...), got {str(indices)[:80]}"
             )
     # Every clip under its name, and under its name without the end.
     return {name.rpartition("_")[0]: indices for name, indices in tree.items()} | tree

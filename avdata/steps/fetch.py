@@ -61,7 +61,7 @@ class FetchStep:
 
     def __init__(self, settings: FetchSettings) -> None:
         if settings.cookies_file is not None and not os.path.isfile(settings.cookies_file):
-            raise SettingsError(f"fetch.cookies_file: no such file: {settings.cookies_file}")
+            raise SettingsError(f"steps.fetch.cookies_file: no such file: {settings.cookies_file}")
         self._settings = settings
         self._rate = RateLimiter(settings.rate_limit_bytes_s)
         self._stop = threading.Event()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 from avdata.seeding import keyed_hash
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 KEY_CHARACTERS = 160
 KEY_PATTERN = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{KEY_CHARACTERS - 1}}}")
 """What a key looks like: safe as a file name and as a WebDataset key (no dots, no slashes)."""
+
+Float32 = Annotated[float, "float32"]
+"""A number that clip tables hold in 32 bits: there are many of them."""
 
 
 class Status(StrEnum):
@@ -89,9 +94,11 @@ class Selection:
     """Which frames match the sound best, and why."""
 
     scorer: str
-    frame_scores: tuple[float, ...]  # one per candidate frame; higher matches better
+    frame_scores: tuple[Float32, ...]  # one per candidate frame; higher matches better
     picks: tuple[int, ...]  # indices into Media.frames, best first
-    maps: tuple[tuple[float, ...], ...] = ()  # per pick, map_height * map_width values, row by row
+    maps: tuple[
+        tuple[Float32, ...], ...
+    ] = ()  # per pick, map_height * map_width values, row by row
     map_height: int = 0
     map_width: int = 0
 
@@ -122,8 +129,8 @@ class Clip:
     source: Source | None = None
     media: Media | None = None
     measures: Mapping[str, float] = field(default_factory=dict)  # e.g. {"loudness_lufs": -23.1}
-    class_scores: tuple[float, ...] = ()  # YAMNet, mean over the clip, 521 values in [0, 1]
-    class_scores_max: tuple[float, ...] = ()  # YAMNet, maximum over the clip
+    class_scores: tuple[Float32, ...] = ()  # YAMNet, mean over the clip, 521 values in [0, 1]
+    class_scores_max: tuple[Float32, ...] = ()  # YAMNet, maximum over the clip
     selection: Selection | None = None
 
     def after(self, step: str, **changes: Any) -> Clip:
@@ -228,78 +235,34 @@ def child_key(key: str, start_ms: int) -> str:
     return key + suffix
 
 
+@cache
 def clip_schema() -> pa.Schema:
-    """Return the Arrow schema of every clip table; field for field it is `Clip`."""
+    """Return the Arrow schema of every clip table: `Clip`, field for field."""
     import pyarrow as pa
 
-    text, i64, f64, f32 = pa.string(), pa.int64(), pa.float64(), pa.float32()
-    member = pa.struct([("offset", i64), ("bytes", i64)])
-    frame = pa.struct([("t_s", f64), ("offset", i64), ("bytes", i64)])
-    source = pa.struct(
-        [
-            ("path", text),
-            ("sha256", text),
-            ("bytes", i64),
-            ("duration_ms", i64),
-            ("width_px", i64),
-            ("height_px", i64),
-            ("fps", f64),
-            ("rotation_deg", i64),
-            ("video_codec", text),
-            ("audio_codec", text),
-            ("audio_rate_hz", i64),
-            ("audio_channels", i64),
-        ]
-    )
-    media = pa.struct(
-        [
-            ("path", text),
-            ("audio", member),
-            ("audio_format", text),
-            ("sample_rate_hz", i64),
-            ("n_samples", i64),
-            ("width_px", i64),
-            ("height_px", i64),
-            ("frames", pa.list_(frame)),
-            ("video", member),
-        ]
-    )
-    selection = pa.struct(
-        [
-            ("scorer", text),
-            ("frame_scores", pa.list_(f32)),
-            ("picks", pa.list_(i64)),
-            ("maps", pa.list_(pa.list_(f32))),
-            ("map_height", i64),
-            ("map_width", i64),
-        ]
-    )
-    return pa.schema(
-        [
-            ("key", text),
-            ("url", text),
-            ("source_id", text),
-            ("dataset", text),
-            ("start_ms", i64),
-            ("end_ms", i64),
-            ("events_ms", pa.list_(i64)),
-            ("split", text),
-            ("labels", pa.list_(text)),
-            ("licence", text),
-            ("attribution", text),
-            ("attributes", pa.map_(text, text)),
-            ("status", text),
-            ("step", text),
-            ("reason", text),
-            ("detail", text),
-            ("source", source),
-            ("media", media),
-            ("measures", pa.map_(text, f64)),
-            ("class_scores", pa.list_(f32)),
-            ("class_scores_max", pa.list_(f32)),
-            ("selection", selection),
-        ]
-    )
+    return pa.schema(list(_arrow_type(Clip)))
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    """Return the Arrow type that holds a field of this type hint; None is null in any of them."""
+    import pyarrow as pa
+
+    plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), Float32: pa.float32()}
+    if kind in plain:
+        return plain[kind]
+    origin, inner = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        return pa.struct([(f.name, _arrow_type(hints[f.name])) for f in fields(kind)])
+    if origin is tuple:
+        return pa.list_(_arrow_type(inner[0]))
+    if origin is Mapping:
+        return pa.map_(*map(_arrow_type, inner))
+    if origin is UnionType:
+        return _arrow_type(next(i for i in inner if i is not NoneType))
+    if isinstance(kind, type) and issubclass(kind, str):  # Status
+        return pa.string()
+    raise TypeError(f"clip tables have no column for {kind}")
 
 
 MANIFEST_COLUMNS = (

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from avdata.located import beside
 from avdata.shipped import pipeline_file
-from avdata.strict import build, override, read_tree, section, setting
+from avdata.stage_names import require_stages
+from avdata.strict import build, read_tree, section, setting
 
 DAY_S = 86_400
 MAX_SIDE_PX = 16_384
@@ -62,8 +63,31 @@ class FetchSettings:
         "Pause after each yt-dlp download (YouTube throttles below 5-10 s); above 0 each worker "
         "takes one site video at a time.",
     )
+    pause_s: float = setting(
+        60.0,
+        "When a site limits the rate or asks for a proof that no bot is there, all workers leave "
+        "it alone for so long; doubles with each refusal after a pause. A Retry-After counts.",
+    )
+    pause_total_s: float = setting(
+        7200.0,
+        "Longest time of such pauses in a row; then rows fail (rate_limited, bot_check), and "
+        "--retry-failed tries them again. 0: no pauses.",
+    )
     cookies_file: str | None = setting(
         None, "Netscape cookies file for sites that ask for it.", path=True
+    )
+    cookies_from_browser: str | None = setting(
+        None,
+        "Take yt-dlp's cookies from a browser of the machine that fetches, as firefox or "
+        "chrome:PROFILE; not for plain HTTP.",
+    )
+    extractor_args: dict[str, dict[str, tuple[str, ...]]] = setting(
+        {}, "yt-dlp's extractor arguments by site, as {youtube: {player_client: [web]}}."
+    )
+    ytdlp_plugins: tuple[str, ...] = setting(
+        (),
+        "yt-dlp plugins to load, by the names of their modules; all others stay off. They are "
+        "other people's code and see your cookies.",
     )
     proxy: str | None = setting(None, "Proxy URL for all downloads.")
     local: Literal["link", "copy"] = setting(
@@ -78,6 +102,8 @@ class FetchSettings:
         _require(self, 0.001, 365 * DAY_S, "connect_timeout_s", "stall_timeout_s", "timeout_s")
         _require(self, 0, 1000, "retries")
         _require(self, 0, DAY_S, "backoff_s", "sleep_s")
+        _require(self, 0.001, DAY_S, "pause_s")
+        _require(self, 0, 365 * DAY_S, "pause_total_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +140,11 @@ class TrimSettings:
     )
     jpeg_quality: int = setting(92, "1 to 100.")
     video: bool = setting(False, "Also write each clip as an mp4 (h264 + AAC).")
-    decoder: Literal["pyav", "decord"] = setting(
-        "pyav", "decord hands over to pyav what it cannot decode (AV1, odd files)."
+    decoder: Literal["pyav", "decord", "decord_for_all"] = setting(
+        "pyav",
+        "decord reads local files; it hands over to pyav what it cannot decode (AV1, odd files). "
+        "Its wheel carries an FFmpeg of 2018, so only decord_for_all opens with it what came from "
+        "the web too.",
     )
     decoder_threads: int = setting(
         1, "Threads of the video decoder; 0: one per core. Costs CPU; helps few, long sources."
@@ -197,7 +226,9 @@ class SelectSettings:
     """Which clips are accepted, and which of their frames match the sound best."""
 
     require: dict[str, Range] = setting(
-        {}, "Measure name to the range it must lie in; `yamnet/Rain` names a YAMNet class."
+        {},
+        "Measure name to the range it must lie in; `yamnet/Rain` names a YAMNet class. "
+        "Measured by the scorer: `c_max`, `av_sync` and `av_sync_max`, `moment_offset_s`.",
     )
     reject: dict[str, Range] = setting({}, "Measure name to the range in which it is rejected.")
     scorer: Literal["mid", "random", "av_sync", "localizer", "moments"] = setting(
@@ -244,6 +275,8 @@ class ShardSettings:
                 raise ValueError(f"splits: the share of {name} must be 0 or more, got {share}")
         if not any(self.splits.values()):
             raise ValueError("splits: at least one share must be above 0")
+        if (total := sum(self.splits.values())) > 1 + 1e-9:
+            raise ValueError(f"splits: shares must sum to 1 at most, these sum to {total:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,20 +309,24 @@ class Pipeline:
     report: bool = setting(True, "Write report.html when the run is complete.")
     steps: StepsSettings = section(StepsSettings, "The data half.")
     stages: dict[str, Any] = setting(
-        {}, "Training and evaluation; each program under stages/ reads its own entry."
+        {}, "Training and evaluation, a section for each program under stages/: docs/stages.md."
     )
 
     def __post_init__(self) -> None:
         _require(self, 1, UNBOUNDED, "part_clips")
 
 
-def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
+def load_pipeline(
+    path: str | Path, overrides: Sequence[str] = (), *, stages: Collection[str] = ()
+) -> Pipeline:
     """Read a pipeline file, by path or name, and apply `--set key.sub=value` overrides.
 
-    Paths in it count from the working directory, else from its own folder. Raises SettingsError for
-    unknown keys, wrong types, bad YAML and values out of range.
+    Paths in it count from the working directory, else from its own folder. stages: names of stages
+    beside those of this project. Raises SettingsError for unknown keys and stages, wrong types, bad
+    YAML and values out of range.
     """
     pipeline = build(Pipeline, read_tree(path, overrides), str(path))
+    require_stages(pipeline.stages, str(path), stages)
     pipeline = beside(pipeline, pipeline_file(path).parent)
     return pipeline if pipeline.name else dataclasses.replace(pipeline, name=Path(path).stem)
 
@@ -302,8 +339,3 @@ def paths_used(pipeline: Pipeline, steps: Collection[str]) -> set[str]:
     if "select" in steps:
         used.add(f"steps.select.{pipeline.steps.select.scorer}")
     return used
-
-
-def pipeline_from_overrides(overrides: Sequence[str]) -> Pipeline:
-    """Return the default pipeline with `--set` overrides, for commands run without a file."""
-    return build(Pipeline, override({}, overrides), "--set")

@@ -10,13 +10,15 @@ Two families, never mixed:
     ├── LockedError           another run works in the same folder
     ├── WeightsError          pretrained weights are missing or do not match their checksum
     ├── ShardError            shards are missing, changed or disagree with what was asked
-    └── RunError              parts of a run crashed; the finished ones are kept
+    └── RunError              some sources crashed; what the others gave is kept
 
-Any other exception is a bug of ours: its part fails loudly and the others finish.
+Any other exception is a bug of ours: the source it came from fails loudly (reason `crashed`, exit
+code 1, tried again at every rerun) and the others finish.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -62,6 +64,9 @@ class Reason(StrEnum):
     NOT_MEASURED = "not_measured"
     NOT_LISTED = "not_listed"
     DUPLICATE_VIDEO = "duplicate_video"
+    # any step: neither is the clip's own fault
+    DECODER_CRASH = "decoder_crash"  # the process that worked on it died
+    CRASHED = "crashed"  # a bug; the run ends with exit code 1 and a rerun tries again
 
 
 TRANSIENT: frozenset[Reason] = frozenset(
@@ -127,4 +132,13 @@ class ShardError(AvdataError):
 
 
 class RunError(AvdataError):
-    """Some parts of a run crashed; what finished is kept and a rerun goes on from there."""
+    """Some sources of a run crashed; what finished is kept and a rerun goes on from there."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest known one, or all of them."""
+    import difflib
+
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"

@@ -1,9 +1,10 @@
-"""Images: decode, encode, resize, normalise. Arrays are uint8 RGB [height, width, 3]."""
+"""Images: decode, encode, squash, normalise. Arrays are uint8 RGB [height, width, 3]."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -42,7 +43,8 @@ def encode_jpeg_planes(
 def decode_jpeg(data: bytes, min_side_px: int = 0) -> NDArray[np.uint8]:
     """Return the picture; with `min_side_px`, possibly at a fraction of its size, never below it.
 
-    JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work.
+    JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work: good enough for
+    measures and thumbnails, but another filter than `squash`, so not for what models see.
     Raises ClipError (corrupt) for anything that is not a whole JPEG.
     """
     import simplejpeg
@@ -73,34 +75,27 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         raise ClipError(Reason.CORRUPT, f"not a readable image: {error}") from None
 
 
-def resize(
-    image: NDArray[np.uint8],
-    width_px: int,
-    height_px: int,
-    fit: Literal["squash", "crop", "pad"] = "squash",
-) -> NDArray[np.uint8]:
-    """Return `image` at the given size: squashed, centre-cropped to the shape, or padded black."""
+def squash(image: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
+    """Return `image` at another size, whatever its shape, by Pillow's bilinear filter.
+
+    It is the only way from a whole decoded picture to what a model of ours sees: the loader, the
+    scorers and the image encoders all use it, so that a model meets in use what it was trained on.
+    The filter widens where a picture shrinks, so that nothing is skipped.
+    """
     from PIL import Image
 
-    picture = Image.fromarray(image)
-    if fit == "squash":
-        return np.asarray(picture.resize((width_px, height_px), Image.Resampling.BICUBIC))
-    source_height, source_width = image.shape[:2]
-    pick = max if fit == "crop" else min
-    scale = pick(width_px / source_width, height_px / source_height)
-    if fit == "crop":
-        crop_width, crop_height = width_px / scale, height_px / scale
-        left, top = (source_width - crop_width) / 2, (source_height - crop_height) / 2
-        box = (left, top, left + crop_width, top + crop_height)
-        return np.asarray(picture.resize((width_px, height_px), Image.Resampling.BICUBIC, box=box))
-    inner_width = max(1, round(source_width * scale))
-    inner_height = max(1, round(source_height * scale))
-    canvas = np.zeros((height_px, width_px, 3), np.uint8)
-    left, top = (width_px - inner_width) // 2, (height_px - inner_height) // 2
-    canvas[top : top + inner_height, left : left + inner_width] = np.asarray(
-        picture.resize((inner_width, inner_height), Image.Resampling.BICUBIC)
-    )
-    return canvas
+    resized = Image.fromarray(image).resize((width_px, height_px), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def of_one_size(images: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Return the pictures, squashed to the size of the first where they have another."""
+    alike: list[NDArray[np.uint8]] = []
+    for image in images:
+        height_px, width_px = (alike[0] if alike else image).shape[:2]
+        same = image.shape[:2] == (height_px, width_px)
+        alike.append(image if same else squash(image, width_px, height_px))
+    return alike
 
 
 def normalise(

@@ -1,66 +1,58 @@
 """From shards to batches: seeded, split over ranks, decoded by threads, resumable anywhere.
 
-    loader = Loader("runs/x/shards", "train", batch_size=32, rank=rank, world_size=world_size)
-    for batch in loader:  # one epoch
+    loader = Loader("runs/x/shards", "train", batch_size=32)
+    for batch in loader:  # one epoch, this process's share under torchrun
         batch.image  # uint8 [batch, height, width, 3]
         batch.audio  # int16 [batch, samples]
 
-Needs neither torch nor a run. Members are read by byte range, so an epoch is a true permutation of
-the split and not a shuffle within a window. Pictures and sound are handed over as integers, to be
-normalised on the device, which saves most of the copying.
+Needs neither torch nor a run; for torch's DataLoader there is avdata/torch_dataset.py. Members are
+read by byte range, so an epoch is a true permutation of the split, no shuffle within a window.
+Pictures and sound are handed over as integers, to be normalised on the device, which saves most of
+the copying.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from avdata.errors import ClipError, ShardError
+from avdata.errors import ClipError, Reason, ShardError
 from avdata.seeding import rng_for
-from avdata.shards.folder import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.ahead import ahead
+from avdata.shards.batch import Batch
+from avdata.shards.folder import ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.index import read_split
+from avdata.shards.ranks import data_worker, rank_and_world_size
 from avdata.shards.sampling import Uneven, epoch_order, rank_batches
 from avdata.shards.views import View, choose_frames, view_audio, view_image
-from avdata.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-T = TypeVar("T")
-Job = TypeVar("Job")
+__all__ = ["Batch", "Loader"]
+
 COLUMNS = ("key", "shard", "labels")
 IMAGE_MEMBER = ("jpg_offset", "jpg_bytes")
 AUDIO_MEMBER = ("audio_offset", "audio_bytes")
+CHECKSUMS = {"jpg": "jpg_crc32", "audio": "audio_crc32"}
 
+BadSamples = Literal["raise", "skip"]
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Some clips, ready for the device.
-
-    What the view leaves out has its place, but no extent: pictures [batch, 0, 0, 3], or sound
-    [batch, 0] at 0 Hz.
-    """
-
-    keys: list[str]
-    labels: list[list[str]]
-    image: NDArray[np.uint8]  # [batch, height, width, 3], RGB; [batch, n_frames, ...] if asked
-    audio: NDArray[np.int16]  # [batch, samples], mono; int / 32768 lies in [-1, 1)
-    audio_samples: NDArray[np.int64]  # [batch], how many of them are not padding
-    sample_rate_hz: int
-    frame_times_s: NDArray[np.float64] | None = None  # [batch, n_frames] from the clip's start
-
-    def __len__(self) -> int:
-        return len(self.keys)
+log = logging.getLogger(__name__)
 
 
 class Loader:
     """One split's batches for one rank; iterate once per epoch.
+
+    Rank and world size are those of torch's process group or of torchrun's environment, unless they
+    are given; a process alone gets everything. In a worker process of torch's DataLoader, each
+    worker gets its share of the rank's batches.
 
     Iterating starts the epoch from its beginning, or, after `load_state_dict`, where the state was
     taken; a finished epoch moves on to the next. Order and content of batches depend on the
@@ -71,6 +63,9 @@ class Loader:
     batch_size: per rank. uneven: see `sampling.Uneven`. workers: threads; 0 decodes in the caller.
     view: which crop and stretch, or the picture or the sound alone, see `View`; chance in it is
     keyed by seed, epoch and clip. Only sound can be read of clips that have no picture.
+    bad_samples: "skip" leaves a sample that cannot be decoded out of its batch, which is then
+    smaller, so that ranks stay in step; `skipped` names them, with the reason. check: compare every
+    sample with its checksum in the index, so that one that decodes but was changed is bad too.
 
     Raises ShardError if the folder is incomplete, the split is not there, or its clips differ in
     what must be the same throughout a batch.
@@ -83,15 +78,18 @@ class Loader:
         *,
         batch_size: int,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         workers: int = 2,
         prefetch: int = 2,
         shuffle: bool = True,
         uneven: Uneven = "drop",
         drop_last: bool = False,
         view: View | None = None,
+        bad_samples: BadSamples = "raise",
+        check: bool = False,
     ) -> None:
+        rank, world_size = rank_and_world_size(rank, world_size)
         if batch_size < 1 or workers < 0 or prefetch < 0 or not 0 <= rank < world_size:
             raise ValueError(
                 f"need batch_size >= 1, workers >= 0, prefetch >= 0 and 0 <= rank < world_size, "
@@ -101,13 +99,16 @@ class Loader:
         self.split, self.seed, self.rank, self.world_size = split, seed, rank, world_size
         self.batch_size, self.uneven, self.drop_last = batch_size, uneven, drop_last
         self.workers, self.prefetch, self.shuffle = workers, prefetch, shuffle
+        self.bad_samples, self.check = bad_samples, check
+        self.skipped: dict[str, str] = {}  # key of a sample that was left out: why
         self._store = open_folder(folder)
         dataset = read_dataset(self._store)
         self._digest: str = dataset["digest"]
-        self._clips = _read_clips(self._store, split, dataset, self.view)
+        self._clips = read_split(self._store, split, dataset, _columns(self.view, check=check))
+        self._require_pictures()
         self._members = {
             name: self._clips.column(name).to_numpy()
-            for name in (*IMAGE_MEMBER, *AUDIO_MEMBER)
+            for name in (*IMAGE_MEMBER, *AUDIO_MEMBER, *CHECKSUMS.values())
             if name in self._clips.column_names
         }
         if self.view.sees and self.view.image_size_px is None:
@@ -131,15 +132,17 @@ class Loader:
         self._resumed = False
         epoch, start = self._epoch, self._taken
         order = epoch_order(self._clips.num_rows, self.seed, epoch, self.shuffle)
+        worker, n_workers = data_worker()
         batches = ahead(
-            self._batches(order, start),
+            self._batches(order, start)[worker::n_workers],
             lambda rows: self._load(rows, epoch),
             self.workers,
             self.prefetch,
         )
         for number, batch in enumerate(batches, start=1):
             # Counted before it is handed over: a state taken while it is in use includes it.
-            self._taken = min(order.size, start + number * self.batch_size * self.world_size)
+            taken = number * n_workers * self.batch_size * self.world_size
+            self._taken = min(order.size, start + taken)
             yield batch
         self._epoch, self._taken = epoch + 1, 0
 
@@ -174,6 +177,13 @@ class Loader:
             "shuffle": self.shuffle,
         }
 
+    def _require_pictures(self) -> None:
+        if self.view.sees and (without := self._clips.column("jpg_offset").null_count):
+            raise ShardError(
+                f"{without} clips of {self.split} have no picture; pack again with a scorer that "
+                'picks one, or read only their sound: View(only="audio")'
+            )
+
     def _uniform(self, column: str, advice: str) -> int:
         values = sorted(self._clips.column(column).unique().to_pylist())
         if len(values) != 1:
@@ -200,32 +210,72 @@ class Loader:
         keys: list[str] = clips.column("key").to_pylist()
         rngs = [rng_for(self.seed, f"view {epoch}", key) for key in keys]
         chosen = self._chosen(clips, rngs)
-        contents = iter(read_ranges(self._store, self._ranges(rows, clips, chosen)))
-        image = np.empty((len(rows), 0, 0, 3), np.uint8)
+        members = self._ranges(rows, clips, chosen)
+        per_clip = len(members) // len(rows)
+        contents = read_ranges(self._store, members)
+        image: NDArray[np.uint8] | None = None
         sound = np.empty((len(rows), self.n_samples), np.int16)
         heard = np.zeros(len(rows), np.int64)
+        good: list[int] = []
         for number, (key, rng) in enumerate(zip(keys, rngs, strict=True)):
+            own = contents[number * per_clip : (number + 1) * per_clip]
             try:
+                if self.check:
+                    self._compare(own, rows[number], None if chosen is None else chosen[number])
                 if self.view.sees:
-                    picture = self._picture(contents, rng)
-                    if number == 0:
+                    picture = self._picture(iter(own), rng)
+                    if image is None:
                         image = np.empty((len(rows), *picture.shape), np.uint8)
-                    image[number] = picture
                 if self.view.hears:
                     sound[number], heard[number] = view_audio(
-                        next(contents), self.n_samples, self.view, rng
+                        own[-1], self.n_samples, self.view, rng
                     )
             except ClipError as error:
-                shard = clips.column("shard")[number].as_py()
-                raise ShardError(
-                    f"cannot decode {key} in {self._store.full(shard)}: {error.detail}; "
-                    f"`avdata verify {self._store.root}` tells what else is damaged"
-                ) from None
+                self._skip(key, clips.column("shard")[number].as_py(), error)
+                continue
+            if image is not None:
+                image[number] = picture
+            good.append(number)
+        if not good:
+            raise ShardError(
+                f"not one of the {len(rows)} samples of a batch can be decoded, {keys[0]} first; "
+                f"`avdata verify {self._store.root}` tells what is damaged"
+            )
+        if image is None:
+            image = np.empty((len(rows), 0, 0, 3), np.uint8)
         labels: list[list[str]] = clips.column("labels").to_pylist()
         times_s = None
         if self.view.n_frames is not None and chosen is not None:
             times_s = np.array([[frame["t_s"] for frame in frames] for frames in chosen])
-        return Batch(keys, labels, image, sound, heard, self.sample_rate_hz, times_s)
+        whole = Batch(keys, labels, image, sound, heard, self.sample_rate_hz, times_s)
+        return whole if len(good) == len(rows) else whole.of(good)
+
+    def _skip(self, key: str, shard: str, error: ClipError) -> None:
+        """Note a bad sample, or raise ShardError where none may be left out."""
+        if self.bad_samples == "raise":
+            raise ShardError(
+                f"cannot decode {key} in {self._store.full(shard)}: {error.detail}; `avdata verify "
+                f'{self._store.root}` tells what else is damaged, bad_samples="skip" goes on '
+                "without it"
+            ) from None
+        if key not in self.skipped:
+            log.warning("%s in %s is left out: %s", key, self._store.full(shard), error.detail)
+        self.skipped[key] = error.detail
+
+    def _compare(
+        self, contents: Sequence[bytes], row: int, frames: Sequence[Mapping[str, Any]] | None
+    ) -> None:
+        """Raise ClipError if a member is not what was packed."""
+        wanted: list[int] = []
+        if frames is not None:
+            wanted += [frame["crc32"] for frame in frames]
+        elif self.view.sees:
+            wanted.append(int(self._members[CHECKSUMS["jpg"]][row]))
+        if self.view.hears:
+            wanted.append(int(self._members[CHECKSUMS["audio"]][row]))
+        for data, crc32 in zip(contents, wanted, strict=True):
+            if zlib.crc32(data) != crc32:
+                raise ClipError(Reason.CORRUPT, "its checksum is not that of the index")
 
     def _picture(self, contents: Iterator[bytes], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Return the next clip's picture, [h, w, 3], or its pictures, [n_frames, h, w, 3]."""
@@ -266,51 +316,14 @@ class Loader:
         return ranges
 
 
-def ahead(
-    jobs: Iterable[Job], work: Callable[[Job], T], workers: int, prefetch: int = 2
-) -> Iterator[T]:
-    """Yield the result of each job in order, while threads work on the next ones.
-
-    At most `workers + prefetch` results wait; with 0 workers each is made when it is asked for.
-    """
-    if workers == 0:
-        yield from map(work, jobs)
-        return
-    # Threads, not processes: decoding releases the GIL, and nothing has to be copied over.
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="avdata-loader") as pool:
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(work, job))
-                if len(waiting) >= workers + prefetch:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _read_clips(store: Store, split: str, dataset: Mapping[str, Any], view: View) -> pa.Table:
-    """Return the split's rows of the index, in its order, with the columns that the view needs."""
-    import pyarrow.parquet as pq
-
+def _columns(view: View, *, check: bool) -> list[str]:
+    """Return the columns of the index that a view needs."""
     columns = [*COLUMNS]
     if view.sees:
         columns += ["width_px", "height_px", *IMAGE_MEMBER]
         columns += ["frames"] if view.frame != "best" else []
     if view.hears:
         columns += ["sample_rate_hz", "n_samples", *AUDIO_MEMBER]
-    if not store.exists(INDEX_NAME):
-        raise ShardError(f"{store.full(INDEX_NAME)} is missing; pack the shards again")
-    with store.open(INDEX_NAME) as file:
-        clips = pq.read_table(file, columns=columns, filters=[("split", "=", split)])
-    if not clips.num_rows:
-        counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
-        raise ShardError(f"{store.root} has no clips in split {split!r}; it has {counts}")
-    if view.sees and (without := clips.column("jpg_offset").null_count):
-        raise ShardError(
-            f"{without} clips of {split} have no picture; pack again with a scorer that picks one, "
-            'or read only their sound: View(only="audio")'
-        )
-    return clips.combine_chunks()
+    if check:
+        columns += [CHECKSUMS["jpg"]] * view.sees + [CHECKSUMS["audio"]] * view.hears
+    return columns

@@ -14,9 +14,10 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX = ".tmp-"
 TEMPORARY_NAME = re.compile(r"\.tmp-\d+-[0-9a-f]{8}-.+")  # process id, random, final name
 SCRATCH_FOLDER = ".scratch"
+LOCK_NAME = ".lock"
 
 
 def is_remote(path: str) -> bool:
@@ -87,6 +89,11 @@ class Store:
                 return int(remote[0].size(remote[1]))
         return os.path.getsize(self.full(path))
 
+    def sha256(self, path: str) -> str:
+        """Return the SHA-256 of the content as 64 hex digits."""
+        with self.open(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
     def list(self, folder: str) -> list[str]:
         """Return the names in `folder`, sorted, without unfinished files; empty if absent."""
         if remote := self._remote(folder):
@@ -138,7 +145,7 @@ class Store:
         if remote is None:
             target = Path(self.full(path))
             _make_folder(target.parent)
-            temporary = target.with_name(temporary_name(target.name))
+            temporary = self._first_folder(path) / temporary_name(target.name)
             try:
                 with explained(str(target)):
                     yield temporary
@@ -152,6 +159,19 @@ class Store:
             yield local
             with _reached(self.full(path)):
                 _put(filesystem, str(local), inner)
+
+    def _first_folder(self, path: str) -> Path:
+        """Return the folder below the root in which `path` lies, at whatever depth.
+
+        Unfinished files wait there: on the same disk, and found without a walk through the depths.
+        """
+        parent = Path(self.full(path)).parent
+        first, *deeper = Path(path).parts
+        if os.path.isabs(path) or not deeper:
+            return parent
+        highest = Path(self.root, first)
+        # Nothing can be renamed into a disk of its own.
+        return highest if highest.stat().st_dev == parent.stat().st_dev else parent
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write `data` atomically."""
@@ -175,24 +195,33 @@ class Store:
         _make_folder(parent)
         return tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent)
 
-    def clean(self) -> None:
+    def clean(self, skip: Sequence[str] = ()) -> None:
         """Remove what killed runs left unfinished, and nothing else that may lie in the folder.
 
-        Call it only while holding the lock.
+        Call it only while holding the lock. skip: patterns of folders, relative to the root, that
+        are not entered: they belong to another lock, or nothing unfinished can be there.
         """
         if self.remote:
             return
         scratch = Path(self.root) / SCRATCH_FOLDER
-        for folder in scratch.glob(TEMPORARY_PREFIX + "*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        for left in scratch.glob(TEMPORARY_PREFIX + "*"):
+            shutil.rmtree(left, ignore_errors=True)
         with suppress(OSError):  # there is none, or it holds something of somebody else
             scratch.rmdir()
-        for path in list(Path(self.root).rglob(TEMPORARY_PREFIX + "*")):
-            if TEMPORARY_NAME.fullmatch(path.name):
+        for folder, folders, files in os.walk(self.root):
+            inside = os.path.relpath(folder, self.root)
+            for name in filter(TEMPORARY_NAME.fullmatch, [*folders, *files]):
+                path = Path(folder) / name
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+            deeper = [name for name in folders if not TEMPORARY_NAME.fullmatch(name)]
+            folders[:] = [
+                name
+                for name in deeper
+                if not any(fnmatch(os.path.normpath(f"{inside}/{name}"), p) for p in skip)
+            ]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -206,8 +235,8 @@ class Store:
             return
         import filelock
 
-        path = Path(self.root) / ".lock"
-        _make_folder(path.parent)
+        path = Path(self.root) / LOCK_NAME
+        made = _make_folder(path.parent)
         with explained(str(path)):
             lock = filelock.FileLock(path)
             try:
@@ -220,7 +249,17 @@ class Store:
         try:
             yield
         finally:
+            if made:
+                self._forget_empty(made)
             lock.release()
+
+    def _forget_empty(self, made: Sequence[Path]) -> None:
+        """Remove the folders that were made for the lock alone: the start has failed."""
+        with suppress(OSError):
+            if os.listdir(self.root) == [LOCK_NAME]:
+                Path(self.root, LOCK_NAME).unlink()
+                for folder in made:
+                    folder.rmdir()
 
 
 def _filesystem_at(url: str) -> tuple[AbstractFileSystem, str]:
@@ -245,11 +284,18 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it that are missing; return what was made, deepest first."""
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.exists():
+            break
+        missing.append(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
+    return missing
 
 
 def temporary_name(name: str) -> str:

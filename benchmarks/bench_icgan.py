@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from stages.engine.optim import adam
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.nn.sphere import unit_norm
 from stages.sound2scene.icgan import Discriminator, Generator
-from stages.train_icgan import BETAS, EPS, channels_last
+from stages.train_icgan import BETAS, EPS
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def make_update(
         adam(generator, lr=4e-5, betas=BETAS, eps=EPS),
     ]
     if variant.channels_last:
-        channels_last(generator)
-        channels_last(discriminator)
+        convert_conv2d_weight_memory_format(generator, torch.channels_last)
+        convert_conv2d_weight_memory_format(discriminator, torch.channels_last)
     if variant.compile:
         generator.compile()
         discriminator.compile()

@@ -71,7 +71,7 @@ def main() -> None:
 
     from ai_edge_litert.interpreter import Interpreter
 
-    model = weights.path_or_get("yamnet", options.model)
+    model = weights.path("yamnet", options.model)
     settings = TagSettings(yamnet=YamnetSettings(weights=str(model)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the command line and docs/pipeline.md from the settings classes.
+"""Write docs/commands.md from the command line, docs/pipeline.md and docs/stages.md from settings.
 
 python docs/make_reference.py           write them
 python docs/make_reference.py --check   exit 1 if they are not current
@@ -27,7 +27,7 @@ def commands_page() -> str:
         "# Commands",
         "",
         "Made from the command line itself by `docs/make_reference.py`. "
-        "Exit codes: 0 done, 1 parts crashed or shards do not verify, 2 something to put right.",
+        "Exit codes: 0 done, 1 sources crashed or shards do not verify, 2 something to put right.",
         "",
     ]
     lines.extend(_command("avdata", root))
@@ -79,6 +79,23 @@ def pipeline_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def stages_page() -> str:
+    """Return the reference of every key under `stages:`, program by program."""
+    from stages.programs import programs, settings_class
+
+    lines = [
+        "# Stages of a pipeline file",
+        "",
+        "`python -m stages.NAME PIPELINE.yaml` reads the section `stages.NAME`; other names there "
+        "are errors. Made from the settings classes by `docs/make_reference.py`; any value can be "
+        "overridden with `--set stages.NAME.key=value`.",
+        "",
+    ]
+    for name, does in programs().items():
+        lines.extend(_section(settings_class(name), f"stages.{name}.", f"`stages.{name}`: {does}"))
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def _section(cls: type, prefix: str, title: str) -> Iterator[str]:
     hints = typing.get_type_hints(cls)
     fields = dataclasses.fields(cls)
@@ -126,7 +143,7 @@ def _plain(value: Any) -> str:
     return json.dumps(value) if value is not dataclasses.MISSING else ""
 
 
-PAGES = {"commands.md": commands_page, "pipeline.md": pipeline_page}
+PAGES = {"commands.md": commands_page, "pipeline.md": pipeline_page, "stages.md": stages_page}
 
 
 def stale() -> list[str]:

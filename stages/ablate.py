@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from avdata.config import Pipeline
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, nearest
 from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
-from stages.engine.errors import TrainingError, nearest
+from stages.engine.errors import TrainingError
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluate import CLIPS
 from stages.evaluation.ablations import classes_table, grid_table, lead, mean_hit

@@ -89,7 +89,11 @@ class Settings:
         "Who names the class: CLIP, or a linear probe on real training frames; auto: the probe "
         "where CLIP cannot be had.",
     )
-    clip: str = setting(DEFAULT, "CLIP: a local folder, or a name on the hub.", path="optional")
+    clip: str = setting(
+        DEFAULT,
+        "CLIP: a name in the weights table, a local folder, or a name on the hub.",
+        path="optional",
+    )
     features: JudgeName = setting(
         "inception",
         "What FID, IS and the probe look at. Only inception is comparable; image_encoder is this "

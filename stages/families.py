@@ -7,8 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avdata.errors import SettingsError
-from stages.engine.errors import nearest
+from avdata.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
     from stages.family import Family

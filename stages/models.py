@@ -5,12 +5,11 @@ model = build("audio_encoder", arch="tiny", out_dim=128)
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,9 +33,7 @@ def build(name: str, **settings: Any) -> nn.Module:
     refuses.
     """
     if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(MODELS)}"
-        raise SettingsError(f"no model is called {name!r}; {hint}")
+        raise SettingsError(f"no model is called {name!r}; {nearest(name, MODELS)}")
     module, attribute = MODELS[name].split(":")
     factory = getattr(import_module(module), attribute)
     try:

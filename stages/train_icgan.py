@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.errors import SettingsError
 from avdata.shards.folder import open_folder, read_dataset
@@ -23,20 +24,23 @@ from avdata.store import Store
 from avdata.strict import section, setting
 from stages.engine.checkpoint import ModelCard
 from stages.engine.data import require_size
-from stages.engine.feature_space import FeatureSpace, check_space
 from stages.engine.launch import launch, stage_folder
 from stages.engine.optim import adam
 from stages.engine.rng import generator_for
 from stages.engine.run import Run
 from stages.engine.settings import TrainSettings, bounded
 from stages.image_encoder.frozen import FrozenEncoder, load_image_encoder
+from stages.image_encoder.space import FeatureSpace, check_space
+from stages.losses.diversity import diversity
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
 from stages.nn.pictures import as_images, as_pictures
 from stages.nn.sphere import unit_norm
 from stages.pairs.clips import read_clips
 from stages.pairs.features import cached_features
+from stages.sound2scene.icgan import discriminator_sides, generator_sides
 from stages.sound2scene.instances import Instances, open_instances
+from stages.sound2scene.load import SAME_VIEW
 
 BETAS, EPS = (0.0, 0.999), 1e-6  # of Adam, in BigGAN and IC-GAN
 GRID_ROWS, GRID_COLUMNS = 8, 8  # of the sample pictures
@@ -60,8 +64,9 @@ class Settings:
     train: IcganTrainSettings = section(IcganTrainSettings, "Steps, batch, precision, checkpoints.")
     image_encoder: str | None = setting(
         None,
-        "Weights of the image encoder, ours or SwAV's; null: of stage train_image_encoder.",
-        path=True,
+        "Weights of the image encoder, ours or SwAV's (a path, or swav_resnet50 of the weights "
+        "table); null: of stage train_image_encoder.",
+        path="optional",
     )
     encoder_view_px: int = setting(256, "Side to which a picture is brought for the encoder.")
     encoder_input_px: int | None = setting(
@@ -71,8 +76,16 @@ class Settings:
     channels: int = setting(96, "Width of the narrowest layers of both networks (ch).")
     z_dim: int = setting(120, "Noise: a multiple of the number of blocks + 1.")
     embed_dim: int = setting(512, "To how many dimensions the generator embeds the feature.")
-    attention_px: tuple[int, ...] = setting((64,), "Self-attention at these sides; [] for none.")
+    attention_px: tuple[int, ...] = setting((64,), "In both networks, at these sides; [] for none.")
     neighbours: int = setting(50, "Nearest neighbours of an instance that count as real (k).")
+    diversity_weight: float = setting(
+        0.0,
+        "Weight of a reward for two pictures that differ as their noises do; 0, as in the paper: "
+        "none. With it the generator's batch holds half as many instances, each with two noises.",
+    )
+    diversity_limit: float = setting(
+        0.1, "Up to which difference of the pictures, per difference of the noises, it rewards."
+    )
     flip: bool = setting(True, "Mirror every second real picture and instance.")
     g_lr: float = setting(4e-5, "Learning rate of the generator.")
     d_lr: float = setting(1e-4, "Learning rate of the discriminator.")
@@ -82,7 +95,13 @@ class Settings:
     def __post_init__(self) -> None:
         bounded(self, "encoder_view_px", "encoder_input_px", "resolution", "channels", above=0)
         bounded(self, "z_dim", "embed_dim", "neighbours", "d_steps", above=0)
-        bounded(self, "g_lr", "d_lr", least=0)
+        bounded(self, "g_lr", "d_lr", "diversity_weight", "diversity_limit", least=0)
+        sides = set(generator_sides(self.resolution)) & set(discriminator_sides(self.resolution))
+        if unknown := set(self.attention_px) - sides:
+            raise ValueError(
+                f"attention_px {sorted(unknown)}: at resolution {self.resolution} both networks "
+                f"have blocks that end at {sorted(sides)}; give some of these, or []"
+            )
 
 
 def train(run: Run[Settings]) -> None:
@@ -103,7 +122,7 @@ def train(run: Run[Settings]) -> None:
         "attention_px": settings.attention_px,
     }
     generator_sizes = {**common, "z_dim": settings.z_dim, "embed_dim": settings.embed_dim}
-    card = ModelCard(name="icgan_generator", settings=generator_sizes, features=space)
+    card = ModelCard(name="icgan_generator", settings=generator_sizes, features=space.record())
     network = prepared(build("icgan_generator", **generator_sizes), run)
     generator = run.model("generator", network, card=card, ema=True)
     critic = prepared(build("icgan_discriminator", **common), run)
@@ -130,22 +149,29 @@ def train(run: Run[Settings]) -> None:
         loss = discriminator_hinge(real_score, fake_score)
         return {"loss": loss, "real": real_score.mean(), "fake": fake_score.mean()}
 
-    def g_loss(rows: Tensor) -> Tensor:
-        h = instances.conditions(rows, run.generator)
-        return generator_hinge(discriminator(generator(noise(len(rows)), h), h))
+    def g_loss(rows: Tensor) -> dict[str, Tensor]:
+        if not settings.diversity_weight:
+            h = instances.conditions(rows, run.generator)
+            return {"loss": generator_hinge(discriminator(generator(noise(len(h)), h), h))}
+        few = rows[: max(1, len(rows) // 2)]
+        h = instances.conditions(few, run.generator).repeat(2, 1)
+        z = noise(len(h))
+        pictures = generator(z, h)
+        (a, b), (z_a, z_b) = pictures.chunk(2), z.chunk(2)
+        variety = diversity((a, b), (z_a, z_b), settings.diversity_limit)
+        hinge = generator_hinge(discriminator(pictures, h))
+        return {"loss": hinge - settings.diversity_weight * variety, "diversity": variety}
 
     for step in run.steps(g_rows):
         for _ in range(settings.d_steps):
             scores = run.backward(discriminator, d_rows, d_loss)
             d_norm = run.update(d_optimizer)
-        g_values = run.backward(generator, g_rows, g_loss)
+        made = run.backward(generator, g_rows, g_loss)
         g_norm = run.update(g_optimizer)
         run.log(
             {
-                "g_loss": g_values["loss"],
-                "d_loss": scores["loss"],
-                "d_real": scores["real"],
-                "d_fake": scores["fake"],
+                **{f"g_{name}": value for name, value in made.items()},
+                **{f"d_{name}": value for name, value in scores.items()},
                 "g_grad_norm": g_norm,
                 "d_grad_norm": d_norm,
             }
@@ -163,7 +189,7 @@ def open_image_encoder(run: Run[Settings]) -> tuple[FrozenEncoder, FeatureSpace]
     path = settings.image_encoder or stage_folder(run.pipeline, "train_image_encoder")
     encoder = load_image_encoder(path, input_px=settings.encoder_input_px)
     space = FeatureSpace.of(encoder, settings.encoder_view_px)
-    check_space(run, space, path, partner="train_sound2scene")
+    check_space(run, space, path, partner="train_sound2scene", same_view=SAME_VIEW)
     return encoder, space
 
 
@@ -203,21 +229,12 @@ def open_data(run: Run[Settings], encoder: FrozenEncoder) -> Instances:
 
 
 def prepared(network: nn.Module, run: Run[Settings]) -> nn.Module:
-    """Return the network laid out for the device: channels last, batch norm across GPUs."""
-    if run.device.type != "cuda":
-        return network
-    channels_last(network)
-    if run.settings.sync_batch_norm and run.world_size > 1:
+    """Return the network laid out as convolutions are fastest, with batch norm across GPUs."""
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    if run.device.type == "cuda" and run.settings.sync_batch_norm and run.world_size > 1:
         convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
         network = convert(network)
     return network
-
-
-def channels_last(network: nn.Module) -> None:
-    """Lay the convolutions' weights out as tensor cores want them; their outputs follow."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def samples(

@@ -126,7 +126,7 @@ def starting_weights(path: str | None) -> dict[str, Tensor]:
     if path is not None:
         return read_tensors(path)
     script: nn.Module = torch.jit.load(  # type: ignore[no-untyped-call]
-        weights.path_or_get("fid_inception"), map_location="cpu"
+        weights.path("fid_inception"), map_location="cpu"
     )
     return dict(script.state_dict())
 

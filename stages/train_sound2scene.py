@@ -25,20 +25,21 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.errors import SettingsError, WeightsError
 from avdata.strict import section, setting
-from stages.engine.checkpoint import ModelCard, load_weights, require_audio
+from stages.engine.checkpoint import ModelCard, fill, load_weights, require_audio
 from stages.engine.errors import CheckpointError
-from stages.engine.feature_space import FeatureSpace, check_space, require_same_encoder
 from stages.engine.launch import launch, stage_folder
 from stages.engine.optim import adam
 from stages.engine.run import Run
 from stages.engine.settings import TrainSettings, bounded
 from stages.image_encoder.frozen import FrozenEncoder, load_image_encoder
+from stages.image_encoder.space import FeatureSpace, check_space, require_same_encoder
 from stages.losses.info_nce import cosine_info_nce, euclidean_info_nce, gathered
 from stages.losses.latent import l2
 from stages.models import build
 from stages.nn.frontend import Frontend
 from stages.nn.published import load_published
 from stages.pairs.data import PairBatch, PairData, PairSettings
+from stages.sound2scene.load import SAME_VIEW
 
 NAME = "train_sound2scene"
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -79,9 +80,9 @@ class Settings:
     )
     image_encoder: str | None = setting(
         None,
-        "Folder or weights of a trained image encoder, or SwAV's published checkpoint; null: of "
-        "this pipeline's train_image_encoder.",
-        path=True,
+        "Folder or weights of a trained image encoder, or SwAV's published checkpoint (a path, or "
+        "swav_resnet50 of the weights table); null: of this pipeline's train_image_encoder.",
+        path="optional",
     )
 
     def __post_init__(self) -> None:
@@ -114,7 +115,9 @@ def train(run: Run[Settings]) -> None:
         start_from(audio_encoder, settings.init_from, architecture, spec, space)
     # Channels last: what tensor cores want, and a third faster on CPUs too.
     convert_conv2d_weight_memory_format(audio_encoder, torch.channels_last)
-    card = ModelCard(name="audio_encoder", settings=architecture, audio=spec, features=space)
+    card = ModelCard(
+        name="audio_encoder", settings=architecture, audio=spec, features=space.record()
+    )
     model = run.model("audio_encoder", audio_encoder, card=card, ema=True)
     optimizer = run.optimizer(
         "optimizer", adam(model, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -182,7 +185,7 @@ def open_image_encoder(run: Run[Settings]) -> tuple[FrozenEncoder, FeatureSpace]
             "`python -m stages.train_image_encoder` leaves in this pipeline's output"
         ) from None
     space = FeatureSpace.of(encoder, look.image_size_px)
-    check_space(run, space, path, partner="train_icgan")
+    check_space(run, space, path, partner="train_icgan", same_view=SAME_VIEW)
     encoder.network.to(run.device)
     return encoder, space
 
@@ -221,7 +224,7 @@ def start_from(
             f"leave stages.{NAME}.init_from out, or name that encoder as "
             f"stages.{NAME}.image_encoder",
         )
-    model.load_state_dict(weights)
+    fill(model, weights, path)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from avdata.steps.base import PartContext
 from avdata.steps.fetch import FetchStep
 from avdata.store import Store
 
-QUICK = FetchSettings(backoff_s=0.01, retries=2, stall_timeout_s=0.5, timeout_s=20)
+QUICK = FetchSettings(backoff_s=0.01, retries=2, stall_timeout_s=0.5, timeout_s=20, pause_total_s=0)
 
 
 def ffmpeg(*arguments: str) -> None:

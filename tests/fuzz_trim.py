@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,34 +31,34 @@ def damaged(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
     return bytes(broken)
 
 
-def fuzz(video: Path, seed: int, count: int, decoder: str, report: Path) -> None:
-    """Append one JSON line per damaged copy to `report`.
+def fuzz(path: Path, seed: int, count: int, report: Path, **settings: Any) -> None:
+    """Append one JSON line per damaged copy to `report`; `settings` are more of trim's.
 
     It tells how the copy was damaged, how long it took, and the status and reason of each row; a
     file that cannot be probed counts as one failed row.
     """
-    whole, rng = video.read_bytes(), np.random.default_rng(seed)
+    whole, rng = path.read_bytes(), np.random.default_rng(seed)
     for number in range(count):
         kind, begin = KINDS[number % len(KINDS)], time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"broken{video.suffix}"
-            path.write_bytes(damaged(whole, kind, rng))
+            broken = Path(folder) / f"broken{path.suffix}"
+            broken.write_bytes(damaged(whole, kind, rng))
             rows: list[tuple[str, str]]
             try:
-                clips = [fetched(path)]
+                clips = [fetched(broken)]
             except ClipError as error:
                 rows = [("failed", str(error.reason))]
             else:
                 out = Trimmed(
                     Path(folder) / "run", clips, mode="windows", window_s=1, frames_per_clip=2,
-                    width_px=64, height_px=64, threads=1,
-                    decoder=decoder,
+                    threads=1, **{"width_px": 64, "height_px": 64, **settings},
                 )  # fmt: skip
                 rows = [(str(row.status), row.reason) for row in out.rows]
                 for row in out.rows:
                     if row.media is not None:
                         out.sound(row)
-                        out.codes(row)
+                        for frame in row.media.frames:
+                            out.picture(row, frame)
         seconds = round(time.monotonic() - begin, 2)
         with report.open("a") as lines:
             lines.write(json.dumps({"kind": kind, "seconds": seconds, "rows": rows}) + "\n")

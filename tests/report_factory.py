@@ -138,7 +138,7 @@ def summarise(tables: dict[str, list[Clip]], rows_in: int) -> dict[str, Any]:
         "output": "runs/hikes",
         "steps": steps,
         "settings": {"trim": {"mode": "windows", "window_s": 3.0}, "select": {"top_k": 2}},
-        "crashed_parts": [],
+        "crashed": {"rows": 0, "sources": 0, "examples": []},
         "wall_seconds": 71.4,
     }
 
@@ -258,7 +258,7 @@ def _selected(clip: Clip) -> Clip:
         return clip
     loudness = clip.measures["loudness_lufs"]
     if loudness < -50:
-        detail = f"loudness_lufs {loudness:g} is below the required -50"
+        detail = f"select.require.loudness_lufs: {loudness:g} is below the required -50"
         return clip.rejected("select", Reason.BELOW_MIN, detail)
     count = len(clip.media.frames) if clip.media else 0
     if not count:

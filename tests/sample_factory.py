@@ -40,7 +40,7 @@ def sample_of(
 def yamnet_path(request: pytest.FixtureRequest) -> Path:
     """The official .tflite: out of the cache, or else of the real test data; skips without both."""
     try:
-        return weights.path_of("yamnet")
+        return weights.path("yamnet", download=False)
     except WeightsError:
         folder: Path = request.getfixturevalue("shared_data") / "weights/yamnet"
         return folder / "yamnet_audio_classifier_with_metadata.tflite"

@@ -14,6 +14,9 @@ from avdata.errors import SettingsError
 from avdata.parsing import parse_json
 from avdata.strict import build, to_tree
 
+MAX_NUMBER = 10**8  # an hour and a half at 16 kHz has fewer samples
+MAX_SIDE_PX = 4096
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioSpec:
@@ -44,6 +47,15 @@ class AudioSpec:
     resize_px: int | None = None  # bilinear, to a square
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # A file may hold any number: what it asks for is computed, and takes memory.
+            if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER:
+                raise ValueError(f"{self.name}: {field.name} must be a usual number, got {value}")
+        if min(self.sample_rate_hz, self.n_frames or 1, self.resize_px or 1) < 1 or self.n_mels < 0:
+            raise ValueError(f"{self.name}: rates, frames, bands and sizes must be positive")
+        if (self.resize_px or 1) > MAX_SIDE_PX:
+            raise ValueError(f"{self.name}: resize_px is at most {MAX_SIDE_PX}")
         if not 0 < self.window_length <= self.n_fft or self.hop < 1:
             raise ValueError(f"{self.name}: hop must be positive, window_length in 1..n_fft")
         if self.n_samples < (self.window_length if self.edges == "none" else self.n_fft):

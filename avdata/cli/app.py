@@ -11,10 +11,13 @@ import typer
 
 from avdata.cli import demo as cli_demo
 from avdata.cli import manifest as cli_manifest
+from avdata.cli import prune as cli_prune
 from avdata.cli import weights as cli_weights
 from avdata.cli.options import (
+    AllowCrashed,
     Columns,
     Config,
+    Deep,
     Input,
     Output,
     Quiet,
@@ -42,6 +45,7 @@ app = new_app(
 
 app.command("demo")(cli_demo.demo)
 app.command("demo-data")(cli_demo.demo_data)
+app.command("prune")(cli_prune.prune)
 app.add_typer(cli_manifest.app, name="manifest")
 app.add_typer(cli_weights.app, name="weights")
 
@@ -69,6 +73,8 @@ def run_command(
     scheduler: Scheduler = None,
     slurm: Slurm = None,
     retry_failed: Retry = False,
+    allow_crashed: AllowCrashed = False,
+    deep: Deep = False,
     columns: Columns = None,
     quiet: Quiet = False,
     set_: Set = None,
@@ -86,7 +92,8 @@ def run_command(
         output=output or settings.output or f"runs/{settings.name}",
         columns={**settings.columns, **column_mapping(columns)},
     )
-    _run(settings, until, workers, scheduler, slurm, retry_failed, quiet)
+    options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
+    _run(settings, until, (workers, scheduler, slurm), options, quiet)
 
 
 def _step_command(step: str, help: str) -> None:
@@ -100,14 +107,17 @@ def _step_command(step: str, help: str) -> None:
         scheduler: Scheduler = None,
         slurm: Slurm = None,
         retry_failed: Retry = False,
+        allow_crashed: AllowCrashed = False,
+        deep: Deep = False,
         columns: Columns = None,
         quiet: Quiet = False,
         set_: Set = None,
     ) -> None:
         from dataclasses import replace
 
-        from avdata.config import load_pipeline, paths_used, pipeline_from_overrides
+        from avdata.config import load_pipeline, paths_used
         from avdata.located import check_found
+        from avdata.run.settings import settings_of_table
 
         overrides = set_ or ()
         if config:
@@ -115,7 +125,7 @@ def _step_command(step: str, help: str) -> None:
             used = paths_used(settings, (step,)) - {"manifest"}
             check_found(settings, pipeline_file(config).parent, used)
         else:
-            settings = pipeline_from_overrides(overrides)
+            settings = settings_of_table(input, overrides)
         settings = replace(
             settings,
             manifest=input,
@@ -124,7 +134,8 @@ def _step_command(step: str, help: str) -> None:
             columns={**settings.columns, **column_mapping(columns)},
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
-        _run(settings, step, workers, scheduler, slurm, retry_failed, quiet)
+        options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
+        _run(settings, step, (workers, scheduler, slurm), options, quiet)
 
 
 _step_command("fetch", "Download or link the sources of a manifest, and verify them.")
@@ -156,10 +167,8 @@ def _folder_of_table(table: str) -> str:
 def _run(
     settings: Pipeline,
     last_step: str,
-    workers: int,
-    scheduler: str | None,
-    slurm: str | None,
-    retry_failed: bool,
+    place: tuple[int, str | None, str | None],
+    options: dict[str, bool],
     quiet: bool,
 ) -> None:
     from avdata.cli.terminal import new_console, print_summary
@@ -168,10 +177,8 @@ def _run(
     from avdata.run.progress import Progress
 
     console = new_console(quiet)
-    with executor(workers, scheduler, slurm) as where:
-        summary = run(
-            settings, where, Progress(console), last_step=last_step, retry_failed=retry_failed
-        )
+    with executor(*place) as where:
+        summary = run(settings, where, Progress(console), last_step=last_step, **options)
     print_summary(summary, console)
     if last_step == "shard" and settings.report:
         report = f"{settings.output.rstrip('/')}/report.html"

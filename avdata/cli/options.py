@@ -18,7 +18,11 @@ Output = Annotated[
 ]
 Config = Annotated[
     str | None,
-    typer.Option("--config", "-c", help="Pipeline file, or name, to take settings from."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="Pipeline file, or name, to take settings from; default: the run whose table this is.",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -32,7 +36,10 @@ Columns = Annotated[
         "attribute). May be repeated.",
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of every random choice; default: of the settings."),
+]
 Workers = Annotated[
     int,
     typer.Option("--workers", "-w", min=0, help="Processes of a local Dask cluster; 0: none."),
@@ -48,6 +55,16 @@ Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")
 ]
 
+AllowCrashed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-crashed", help="Pack shards of the rest where sources crashed, and end with 0."
+    ),
+]
+Deep = Annotated[
+    bool,
+    typer.Option("--deep", help="Compare checksums of media too; make anew what was changed."),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but errors: no progress, no tables.")
 ]

@@ -56,11 +56,17 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         console.print(
             Text(f"{charts.whole(retryable)} failed rows may pass: try with --retry-failed", "dim")
         )
-    if crashed := summary.get("crashed_parts"):
-        plural = "s" if len(crashed) > 1 else ""
-        console.print(
-            Text(f"{len(crashed)} part{plural} crashed; a rerun tries only these", "bold red")
-        )
+    print_crashed(summary, console)
+
+
+def print_crashed(summary: Mapping[str, Any], console: Console) -> None:
+    """Say how many rows of a run crashed, and on which sources first."""
+    crashed = summary.get("crashed") or {}
+    if crashed.get("rows"):
+        rows = charts.whole(crashed["rows"])
+        console.print(Text(f"crashed rows, which a rerun tries again: {rows}", "bold red"))
+        for example in crashed["examples"]:
+            console.print(clean(example, 300))
 
 
 def steps_table(steps: Iterable[Mapping[str, Any]]) -> Table:

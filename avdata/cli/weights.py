@@ -1,4 +1,4 @@
-"""`avdata weights`: list the pretrained weights and get them."""
+"""`avdata weights`: list the pretrained weights, get them, delete them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ from avdata.cli.options import new_app
 
 app = new_app("Pretrained weights: what there is, what is here, and how to get it.")
 
+Names = Annotated[list[str], typer.Argument(help="Names as `avdata weights list` shows them.")]
+
 
 @app.command("list")
 def list_weights() -> None:
     """Show every entry of the weights table and whether the cache has it."""
-    for entry in weights.WEIGHTS.values():
-        path = weights.cached_path(entry)
-        state = "here" if path.is_file() else "missing"
-        typer.echo(f"{entry.name:12} {state:8} {entry.licence:12} {entry.purpose}")
-        typer.echo(f"{'':12} {path}")
+    for name, entry in weights.entries().items():
+        state = "here" if weights.is_here(name) else "missing"
+        typer.echo(f"{name:14} {state:8} {entry.licence:12} {entry.purpose}")
+        files = entry.file if len(entry.files) == 1 else f"{len(entry.files)} files"
+        typer.echo(f"{'':14} {weights.cached_folder(name)}: {files}")
 
 
 @app.command("get")
-def get_weights(
-    names: Annotated[list[str], typer.Argument(help="Names as `avdata weights list` shows them.")],
-) -> None:
+def get_weights(names: Names) -> None:
     """Download weights into the cache, if they are not there, and print where they are."""
     for name in names:
-        typer.echo(weights.get(name))
+        here, entry = weights.get(name), weights.entry(name)
+        typer.echo(here / entry.file if len(entry.files) == 1 else here)
+
+
+@app.command("delete")
+def delete_weights(names: Names) -> None:
+    """Remove weights from the cache."""
+    for name in names:
+        weights.delete(name)

@@ -31,15 +31,27 @@ DEMUXERS = (
 """Formats that hold their media in one file (libavformat's names)."""
 
 _SIGNATURES = (b"\x1aE\xdf\xa3", b"RIFF", b"OggS", b"FLV\x01", b"ID3", b"fLaC", b"\0\0\x01\xba")
+_OTHER_FILES = {
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
+    b"<?xml": "XML",
+    b"#extm3u": "a playlist",
+    b"{": "JSON",
+    b"%pdf": "a PDF",
+    b"pk\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x89png": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof")
-_ROTATION_PACKETS = 32  # how far to look for a decodable picture that tells the rotation
+MAX_SIDE_PX = 16_384  # of a picture; encoders take no larger one
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What a media file holds; names are empty and numbers 0 where a stream is absent."""
 
-    duration_ms: int
+    duration_ms: int  # as stated, but no more than the packets can hold
     width_px: int  # as displayed: pixel shape and rotation applied
     height_px: int
     fps: float  # average; 0.0 when unknown
@@ -74,6 +86,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     """
     import av
 
+    from avdata.media.strange import STRANGE
+
     if path.stat().st_size == 0:
         raise ClipError(Reason.EMPTY, "the file has no bytes")
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
@@ -82,7 +96,7 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         container = av.open(
             "file:" + os.path.abspath(path), options=options, metadata_errors="replace"
         )
-    except (av.FFmpegError, ValueError, ArithmeticError) as error:
+    except STRANGE as error:
         raise _cannot_open(path, error) from None
     with container:
         yield container
@@ -93,7 +107,17 @@ def _cannot_open(path: Path, error: Exception) -> ClipError:
         head = file.read(16)
     if head.startswith(_SIGNATURES) or head[4:8] in _MP4_BOXES:
         return ClipError(Reason.CORRUPT, f"damaged or cut off, cannot be opened: {error}")
-    return ClipError(Reason.NOT_MEDIA, f"not a media file (it begins with {head!r})")
+    return ClipError(Reason.NOT_MEDIA, f"not a media file but {_looks_like(head)}")
+
+
+def _looks_like(head: bytes) -> str:
+    """Say what a file is by how it begins; its bytes may be nobody's business."""
+    for begins, kind in _OTHER_FILES.items():
+        if head.lower().startswith(begins):
+            return kind
+    if not head.strip(b"\0"):
+        return "zeros"
+    return "text" if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head) else "other data"
 
 
 def probe(path: Path) -> Probe:
@@ -102,17 +126,18 @@ def probe(path: Path) -> Probe:
     Raises ClipError: empty, not_media (including playlists and files without audio and video
     streams) or corrupt.
     """
-    import av
+    from avdata.media.strange import STRANGE, layout_of
+    from avdata.media.survey import survey
 
     with open_media(path) as container:
         try:
             video, audio = video_stream(container), audio_stream(container)
             if video is None and audio is None:
                 raise ClipError(Reason.NOT_MEDIA, "neither an audio nor a video stream")
-            rotation_deg = _rotation_deg(container, video) if video else 0
+            rotation_deg, duration_ms = survey(container, video, audio)
             width_px, height_px = displayed_size(video, rotation_deg) if video else (0, 0)
             return Probe(
-                duration_ms=_duration_ms(container),
+                duration_ms=duration_ms,
                 width_px=width_px,
                 height_px=height_px,
                 fps=float(video.average_rate or 0) if video else 0.0,
@@ -120,9 +145,9 @@ def probe(path: Path) -> Probe:
                 video_codec=video.codec_context.codec.canonical_name if video else "",
                 audio_codec=audio.codec_context.codec.canonical_name if audio else "",
                 audio_rate_hz=audio.codec_context.sample_rate if audio else 0,
-                audio_channels=audio.codec_context.channels if audio else 0,
+                audio_channels=layout_of(audio.codec_context).nb_channels if audio else 0,
             )
-        except (av.FFmpegError, ValueError, ArithmeticError) as error:
+        except STRANGE as error:
             raise ClipError(Reason.CORRUPT, f"cannot be read: {error}") from None
 
 
@@ -151,38 +176,10 @@ def displayed_size(video: VideoStream, rotation_deg: int) -> tuple[int, int]:
 def pixel_aspect(video: VideoStream) -> Fraction:
     """Return the width of a pixel over its height; 1 when the file states none or nonsense."""
     aspect = video.sample_aspect_ratio
-    return aspect if aspect and Fraction(1, 8) <= aspect <= 8 else Fraction(1)
+    sane = aspect and Fraction(1, 8) <= aspect <= 8 and video.width * aspect <= MAX_SIDE_PX
+    return aspect if aspect and sane else Fraction(1)
 
 
 def clockwise_deg(frame: Any) -> int:
     """Return the clockwise turn that shows a decoded picture upright: 0, 90, 180 or 270."""
     return int(round(-frame.rotation / 90) * 90 % 360)
-
-
-def _rotation_deg(container: InputContainer, video: VideoStream) -> int:
-    """Decode up to the first picture, which carries the display matrix; 0 if there is none."""
-    import av
-
-    video.codec_context.thread_count = 1
-    for index, packet in enumerate(container.demux(video)):
-        if index >= _ROTATION_PACKETS:
-            break
-        try:
-            for frame in packet.decode():
-                return clockwise_deg(frame)
-        except av.FFmpegError:
-            continue
-    return 0
-
-
-def _duration_ms(container: InputContainer) -> int:
-    """Return the container's stated duration, or where its last packet ends if it states none."""
-    if container.duration is not None:
-        return max(0, round(container.duration / 1000))
-    start_s = Fraction(container.start_time or 0, 1_000_000)
-    end_s = start_s
-    container.seek(container.start_time or 0)
-    for packet in container.demux():
-        if packet.pts is not None and packet.time_base is not None:
-            end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
-    return round((end_s - start_s) * 1000)

@@ -85,6 +85,7 @@ class OpenCut:
         self._size_px = (0, 0)
         self._answered = 0  # of asked_ticks, with a picture or in vain
         self._damaged = False
+        self._damage = "a picture is damaged"
         self._shown_until_s = Fraction(-1)
 
     def hear(self, position: int, samples: NDArray[np.int16]) -> None:
@@ -111,7 +112,11 @@ class OpenCut:
             if picture.frame is None:
                 self._damaged = True
             elif tick >= picture.tick - tolerance_ticks:
-                data, self._size_px = encode(picture.frame)
+                try:
+                    data, self._size_px = encode(picture.frame)
+                except ClipError as error:
+                    self._damaged, self._damage = True, error.detail
+                    continue
                 t_s = self._clock.time_s(picture.tick) - self.start_s
                 self._frames.append((round(float(t_s), 6), data))
         if self._writer is not None:
@@ -119,7 +124,10 @@ class OpenCut:
             if self._shown_until_s > self.start_s and self._clock.time_s(picture.tick) < self.end_s:
                 self._damaged |= picture.frame is None
                 if picture.frame is not None:
-                    self._writer.add(picture.frame, picture.tick)
+                    try:
+                        self._writer.add(picture.frame, picture.tick)
+                    except ClipError as error:
+                        self._damaged, self._damage = True, error.detail
 
     @property
     def all_seen(self) -> bool:
@@ -154,7 +162,7 @@ class OpenCut:
         keep = settings.short_clips == "keep" and not (nothing or trouble)
         if self._damaged or (lacks and not keep):
             reason = Reason.CORRUPT if self._damaged or trouble else Reason.TOO_SHORT
-            detail = "; ".join(filter(None, [*lacks, trouble])) or "a picture is damaged"
+            detail = "; ".join(filter(None, [*lacks, trouble])) or self._damage
             self.close()
             return ClipError(reason, detail)
         samples = np.zeros(self.n_samples, np.int16) if self._samples is None else self._samples

@@ -16,8 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
-
 from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason
 from avdata.media.container import audio_stream, open_media, pixel_aspect, video_stream
@@ -27,6 +25,7 @@ from avdata.media.jpeg import JpegWriter
 from avdata.media.mp4 import Mp4Writer
 from avdata.media.pictures import Picture, Pictures, PictureTrack
 from avdata.media.sound import Block, SoundTrack
+from avdata.media.strange import STRANGE
 from avdata.steps.windows import Window
 
 if TYPE_CHECKING:
@@ -90,6 +89,7 @@ class _Source:
     ) -> None:
         self.path = path
         self.settings = settings
+        self.trouble = ""
         self.duration_s = Fraction(duration_ms, 1000)
         self.audio: AudioStream | None = audio_stream(container)
         wants_pictures = settings.video or settings.frame_rate_hz or settings.frames_per_clip
@@ -103,7 +103,8 @@ class _Source:
         if not self._streams:
             raise ClipError(Reason.NO_AUDIO, "no audio stream, and no frames are asked for")
         # A source's time begins where the earlier of its two streams does.
-        starts = [s.start_time * s.time_base for s in self._streams if s.start_time is not None]
+        known = [s for s in self._streams if s.start_time is not None and s.time_base]
+        starts = [s.start_time * s.time_base for s in known]
         self.origin_s = min(starts, default=Fraction(0))
         self.clock: VideoClock | None = None
         if self.video is not None:
@@ -121,7 +122,7 @@ class _Source:
     def open_pictures(self, wanted_ticks: Sequence[int] | None) -> Pictures:
         """Return the decoder for a group of windows; None wants every picture."""
         assert self.video is not None
-        if self.settings.decoder == "decord" and wanted_ticks is not None:
+        if self.settings.decoder != "pyav" and wanted_ticks is not None:
             if not self._decord_tried:
                 self._decord_tried = True
                 self._decord = DecordFile.open(self.path, self.settings.decoder_threads)
@@ -130,7 +131,19 @@ class _Source:
         return PictureTrack(self.video, self.settings.decoder_threads, wanted_ticks)
 
     def packets(self, start_s: Fraction, end_s: Fraction) -> Iterator[tuple[Packet[Any], Fraction]]:
-        """Give packets and their times, in file order, enough for `start_s` to `end_s`."""
+        """Give packets and their times, in file order, enough for `start_s` to `end_s`.
+
+        Where the file cannot be read on they end, and `trouble` says why.
+        """
+        self.trouble = ""
+        try:
+            yield from self._packets(start_s, end_s)
+        except STRANGE as error:
+            self.trouble = f"the file cannot be read on: {error}"
+
+    def _packets(
+        self, start_s: Fraction, end_s: Fraction
+    ) -> Iterator[tuple[Packet[Any], Fraction]]:
         for packet in self._from(start_s):
             if packet.size == 0 or packet.time_base is None:
                 continue
@@ -152,7 +165,7 @@ class _Source:
         for preroll_s in PREROLLS_S:
             try:
                 self._seek(start_s - preroll_s)
-            except av.FFmpegError:  # cannot jump: windows come in order, so reading on will do
+            except STRANGE:  # cannot jump: windows come in order, so reading on will do
                 return iter(self._container.demux(self._streams))
             packets = iter(self._container.demux(self._streams))
             head = self._head(packets)
@@ -212,16 +225,14 @@ class _GroupPass:
 
     def run(self) -> Iterator[Cut | ClipError]:
         """Give the windows' results in order, each as soon as nothing can change it."""
-        try:
-            for packet, time_s in self._source.packets(self._start_s, self._end_s):
-                self._read_s = max(self._read_s, time_s)
-                self._take(packet)
-                while self._open and self._is_done(self._open[0]):
-                    yield self._result()
-                if not self._open:
-                    return
-        except av.FFmpegError as error:
-            self._trouble = f"the file cannot be read on: {error}"
+        for packet, time_s in self._source.packets(self._start_s, self._end_s):
+            self._read_s = max(self._read_s, time_s)
+            self._take(packet)
+            while self._open and self._is_done(self._open[0]):
+                yield self._result()
+            if not self._open:
+                return
+        self._trouble = self._source.trouble
         self._finish()
         while self._open:
             yield self._result()
@@ -267,8 +278,7 @@ class _GroupPass:
 
     def _encode(self, frame: VideoFrame) -> tuple[bytes, tuple[int, int]]:
         if self._last_jpeg is None or self._last_jpeg[0] is not frame:
-            jpeg = self._source.jpeg
-            self._last_jpeg = (frame, (jpeg.encode(frame), jpeg.size_px(frame)))
+            self._last_jpeg = (frame, self._source.jpeg.encode(frame))
         return self._last_jpeg[1]
 
     def _is_done(self, cut: OpenCut) -> bool:

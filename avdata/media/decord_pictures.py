@@ -15,6 +15,7 @@ import av
 
 from avdata.media.container import open_media, pixel_aspect, video_stream
 from avdata.media.pictures import Picture
+from avdata.media.strange import STRANGE
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -48,7 +49,7 @@ class DecordFile:
                         return None
                     if packet.size and packet.pts is not None and not packet.is_discard:
                         spans[packet.pts] = packet.duration or 0
-            except av.FFmpegError:
+            except STRANGE:
                 return None
         try:
             import decord

@@ -13,8 +13,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from avdata.config import TrimSettings
+from avdata.errors import ClipError, Reason
 from avdata.frames import encode_jpeg_planes
 from avdata.media.container import clockwise_deg
+from avdata.media.strange import STRANGE
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -39,8 +41,17 @@ class JpegWriter:
         width_px, height_px = self._displayed_px(frame)
         return self._settings.width_px or width_px, self._settings.height_px or height_px
 
-    def encode(self, frame: VideoFrame) -> bytes:
-        """Return the picture as JPEG (baseline, 4:2:0)."""
+    def encode(self, frame: VideoFrame) -> tuple[bytes, tuple[int, int]]:
+        """Return the picture as JPEG (baseline, 4:2:0), and its width and height in pixels.
+
+        Raises ClipError (corrupt) for a picture that cannot be scaled or is too large.
+        """
+        try:
+            return self._encode(frame), self.size_px(frame)
+        except STRANGE as error:
+            raise ClipError(Reason.CORRUPT, f"a picture cannot be converted: {error}") from None
+
+    def _encode(self, frame: VideoFrame) -> bytes:
         width_px, height_px = self.size_px(frame)
         inner_width_px, inner_height_px = _inner_size(
             self._displayed_px(frame), (width_px, height_px), self._settings.fit

@@ -20,7 +20,9 @@ import av
 import ffmpeg
 from av.video.reformatter import VideoReformatter
 
-from avdata.media.container import clockwise_deg, ffmpeg_binary, pixel_aspect
+from avdata.errors import ClipError, Reason
+from avdata.media.container import MAX_SIDE_PX, clockwise_deg, ffmpeg_binary, pixel_aspect
+from avdata.media.strange import STRANGE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,19 +46,28 @@ class Mp4Writer:
         self._process: subprocess.Popen[bytes] | None = None
         self._nut: OutputContainer | None = None
         self._output: Any = None
-        self._size_px = (0, 0)
+        self._size_px: tuple[int, int] | None = None
         self._reformatter = VideoReformatter()
 
     def add(self, frame: VideoFrame, tick: int) -> None:
-        """Append a picture shown from `tick`, in the stream's time base."""
+        """Append a picture shown from `tick`, in the stream's time base.
+
+        Raises ClipError (corrupt) for a picture that cannot be converted.
+        """
+        width_px, height_px = self._size_px or (frame.width, frame.height)
+        if max(width_px, height_px) > MAX_SIDE_PX:
+            raise ClipError(Reason.CORRUPT, f"a picture of {width_px} x {height_px} pixels")
+        try:
+            raw = self._reformatter.reformat(frame, width_px, height_px, "yuv420p", threads=1)
+            if raw is frame:  # nothing to convert; the original keeps its own time
+                raw = av.VideoFrame.from_ndarray(frame.to_ndarray(), "yuv420p")
+            raw.pts = max(0, tick - self._start_tick)
+            raw.time_base = self._stream.time_base
+            turn = TURNS.get(clockwise_deg(frame))
+        except STRANGE as error:
+            raise ClipError(Reason.CORRUPT, f"a picture cannot be converted: {error}") from None
         if self._nut is None:
-            self._start(frame)
-        width_px, height_px = self._size_px
-        raw = self._reformatter.reformat(frame, width_px, height_px, "yuv420p", threads=1)
-        if raw is frame:  # nothing to convert; the original keeps its own time
-            raw = av.VideoFrame.from_ndarray(frame.to_ndarray(), "yuv420p")
-        raw.pts = max(0, tick - self._start_tick)
-        raw.time_base = self._stream.time_base
+            self._start(width_px, height_px, turn)
         self._mux(self._output.encode(raw))
 
     def finish(self, samples: NDArray[np.int16], sample_rate_hz: int) -> bytes | None:
@@ -92,10 +103,9 @@ class Mp4Writer:
             self._nut = self._process = None
             self._remove()
 
-    def _start(self, frame: VideoFrame) -> None:
-        self._size_px = (frame.width, frame.height)
+    def _start(self, width_px: int, height_px: int, turn: str | None) -> None:
+        self._size_px = (width_px, height_px)
         aspect = pixel_aspect(self._stream)
-        turn = TURNS.get(clockwise_deg(frame))
         even = f"scale=max(2\\,trunc(iw*{aspect.numerator}/{aspect.denominator}/2)*2)"
         even += ":max(2\\,trunc(ih/2)*2),setsar=1"
         stream = ffmpeg.input("pipe:0", f="nut", protocol_whitelist="file,pipe").output(
@@ -115,7 +125,7 @@ class Mp4Writer:
         assert self._process.stdin is not None
         self._nut = av.open(f"pipe:{self._process.stdin.fileno()}", "w", format="nut")
         self._output = self._nut.add_stream("rawvideo", rate=self._stream.average_rate or 25)
-        self._output.width, self._output.height = self._size_px
+        self._output.width, self._output.height = width_px, height_px
         self._output.pix_fmt = "yuv420p"
         self._output.codec_context.time_base = self._stream.time_base
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import av
+from avdata.media.strange import STRANGE
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -89,7 +89,7 @@ class PictureTrack:
             yield from self._decode_next()
         try:
             frames = self._stream.codec_context.decode(None)
-        except (av.FFmpegError, EOFError):
+        except STRANGE:
             frames = []
         for frame in frames:
             yield from self._show(frame)
@@ -131,7 +131,7 @@ class PictureTrack:
     def _decode(self, packet: Packet[VideoStream]) -> Iterator[Picture]:
         try:
             frames = packet.decode()
-        except av.FFmpegError as error:
+        except STRANGE as error:
             self.damage, self._damaged = str(error), True
             return
         if packet.is_corrupt:

@@ -47,14 +47,19 @@ ADVICE: dict[str, str] = {
     "`steps.trim.short_clips: keep`.",
     Reason.TOO_SHORT: "Shorter than one window; lower `steps.trim.window_s` or leave it out.",
     Reason.NOT_FETCHED: "There is no file for this clip; run fetch first.",
-    Reason.BELOW_MIN: "A measure lies under its minimum; the detail names it. Thresholds are in "
-    "`steps.select.require`.",
-    Reason.ABOVE_MAX: "A measure lies over its maximum; the detail names it. Thresholds are in "
-    "`steps.select.require`.",
+    Reason.BELOW_MIN: "A measure lies under the least value of `steps.select.require`, or in a "
+    "range of `steps.select.reject` that begins at the bottom; the rules that clips break are "
+    "named beside it.",
+    Reason.ABOVE_MAX: "A measure lies over the greatest value of `steps.select.require`, or in a "
+    "range of `steps.select.reject`; the rules that clips break are named beside it.",
     Reason.NOT_MEASURED: "A threshold asks for a measure that tag did not take; add its tagger to "
     "`steps.tag.taggers`.",
     Reason.NOT_LISTED: "The moments file has no entry for this clip; add it or use another scorer.",
     Reason.DUPLICATE_VIDEO: "Another clip has the same content; it was kept instead.",
+    Reason.DECODER_CRASH: "The process that read this file died of it; convert it with ffmpeg and "
+    "list the new file. `--retry-failed` tries again, after an update or with more memory.",
+    Reason.CRASHED: "A bug in avdata; please report it with the run's log. A rerun tries these "
+    "again, `--allow-crashed` packs the others.",
 }
 """One sentence per reason; a test holds it complete."""
 

@@ -12,7 +12,7 @@ from avdata.clip import Clip, Status
 from avdata.errors import RETRYABLE
 from avdata.report import charts
 from avdata.report.advice import advice
-from avdata.report.facts import GOOD, Facts, Pair
+from avdata.report.facts import GOOD, HEARD, Facts, Pair
 from avdata.report.gallery import class_name
 from avdata.report.steps import StepFacts
 
@@ -68,7 +68,8 @@ def rankings(facts: Facts, names: Sequence[str]) -> list[tuple[str, str, list[ch
     found = [
         (
             "What is heard",
-            f"Clips by their three strongest YAMNet classes; {kinds} classes in all.",
+            f"Clips by their three strongest YAMNet classes, of those that reach a mean score of "
+            f"{HEARD:g}; {kinds} classes in all, {facts.unheard} clips without any.",
             heard,
         ),
         ("What the labels say", f"Clips by label; {labels} labels in all.", labelled),
@@ -84,6 +85,7 @@ class ReasonRow:
     count: int
     advice: str
     retryable: bool
+    rules: tuple[tuple[str, int], ...]  # those of select that its clips break, most first
     examples: tuple[Clip, ...]
 
 
@@ -100,7 +102,11 @@ def reasons(
         kind = f"{step}/{reason}" if status == Status.FAILED else str(reason)
         shown = tuple(clips[p] for p in examples.get((Status(status), kind), ()))
         retryable = status == Status.FAILED and reason in RETRYABLE
-        rows.append(ReasonRow(status, step, reason, count, advice(reason), retryable, shown))
+        rules = facts.rules.get(reason, Counter()) if status == Status.REJECTED else Counter()
+        broken = tuple(sorted(rules.items(), key=lambda rule: (-rule[1], rule[0])))
+        rows.append(
+            ReasonRow(status, step, reason, count, advice(reason), retryable, broken, shown)
+        )
     return sorted(rows, key=lambda r: (r.status, -r.count, r.step, r.reason))
 
 

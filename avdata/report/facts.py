@@ -15,6 +15,7 @@ from avdata.clip import Status
 from avdata.report.sample import Sampler
 from avdata.report.steps import StepFacts, collect_steps, count_by, grouped, read_json
 from avdata.report.tally import Tally
+from avdata.steps.select import rules_in
 from avdata.store import Store
 from avdata.tables import iter_batches
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 GOOD = (str(Status.ACCEPTED), str(Status.ACTIVE))
 MAX_MEASURES = 32
 MAX_LABELS = 10_000
+MAX_RULES = 1000
 TOP_CLASSES = 3
+HEARD = 0.1  # mean score over the clip from which a class counts as heard
 EXAMPLES = 3
 COLUMNS = (
     "key",
@@ -36,6 +39,7 @@ COLUMNS = (
     "status",
     "step",
     "reason",
+    "detail",
     "measures",
     "class_scores",
     "media.n_samples",
@@ -72,6 +76,8 @@ class Facts:
     classes: dict[bool, Counter[int]] = field(
         default_factory=lambda: {True: Counter(), False: Counter()}
     )
+    unheard: int = 0  # clips in which no class is heard
+    rules: dict[str, Counter[str]] = field(default_factory=dict)  # reason -> rule -> clips
     labels: dict[bool, Counter[str]] = field(
         default_factory=lambda: {True: Counter(), False: Counter()}
     )
@@ -110,6 +116,7 @@ def _read_final(store: Store, facts: Facts) -> None:
     for batch in iter_batches(store, facts.final, COLUMNS):
         status = batch["status"].to_pylist()
         facts.status.update(status)
+        _count_rules(facts, batch)
         good = np.asarray([s in GOOD for s in status], bool)
         judged = good | np.asarray([s == Status.REJECTED for s in status], bool)
         sources.append(_digests(pc.unique(batch["source_id"].filter(pa.array(good)))))
@@ -179,7 +186,7 @@ def _measures(
 def _classes(
     facts: Facts, batch: pa.RecordBatch, good: NDArray[np.bool_], judged: NDArray[np.bool_]
 ) -> list[int | None]:
-    """Count the strongest classes of each clip; return the strongest one per row."""
+    """Count the strongest classes heard in each clip; return the strongest one per row, if any."""
     flat, _, lengths = lists(batch["class_scores"])
     strongest: list[int | None] = [None] * batch.num_rows
     width = int(lengths.max()) if len(lengths) else 0
@@ -187,13 +194,16 @@ def _classes(
     if not len(rows):
         return strongest
     scores = flat[np.repeat(lengths == width, lengths)].reshape(-1, width)
+    audible = scores >= HEARD
     top = strongest_first(scores, min(TOP_CLASSES, width))
+    heard = np.take_along_axis(audible, top, axis=1)
     for is_good in (True, False):
-        chosen = top[(good[rows] == is_good) & judged[rows]]
-        classes, counts = np.unique(chosen, return_counts=True)
+        mine = (good[rows] == is_good) & judged[rows]
+        classes, counts = np.unique(top[mine][heard[mine]], return_counts=True)
         facts.classes[is_good].update(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
-    for row, index in zip(rows.tolist(), top[:, 0].tolist(), strict=True):
-        strongest[row] = index
+    facts.unheard += int((judged[rows] & ~heard[:, 0]).sum())
+    for row in np.flatnonzero(heard[:, 0]).tolist():
+        strongest[rows[row]] = int(top[row, 0])
     return strongest
 
 
@@ -205,6 +215,18 @@ def strongest_first(scores: NDArray[np.float32], count: int) -> NDArray[np.int64
         top[:, place] = scores.argmax(axis=1)
         scores[rows, top[:, place]] = -np.inf
     return top
+
+
+def _count_rules(facts: Facts, batch: pa.RecordBatch) -> None:
+    """Count the rules of select that rejected clips break, by the reason they were given."""
+    rejected = batch.filter(pc.equal(batch["status"], str(Status.REJECTED)))
+    for reason, detail in zip(
+        rejected["reason"].to_pylist(), rejected["detail"].to_pylist(), strict=True
+    ):
+        counts = facts.rules.setdefault(str(reason), Counter())
+        for rule in rules_in(detail or ""):
+            if rule in counts or len(counts) < MAX_RULES:
+                counts[rule] += 1
 
 
 def _count_labels(counts: Counter[str], labels: Iterable[str]) -> None:

@@ -33,6 +33,7 @@ class Crash:
     job: Any
     error: str
     traceback: str
+    died: bool = False  # the process that ran it was killed
 
 
 class Executor(Protocol):

@@ -1,47 +1,29 @@
 """One part through the steps: the work of one Dask task.
 
-A step's output for a part is named by a digest of its input, the step's version, its settings and
-the seed. If the name is there, the work is done; so a changed setting recomputes exactly what
-depends on it, and a killed run goes on where it was. What was deleted or cut off since is made
-again as soon as a step needs it.
+A step's output for a part is named by a digest of its input, the step's version, its settings and,
+where the step draws, the seed. If the name is there, the work is done; so a changed setting
+recomputes exactly what depends on it, and a killed run goes on where it was. What was deleted or
+changed since is made again as soon as a step needs it.
 """
 
 from __future__ import annotations
 
-import json
+import socket
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from avdata.clip import Clip, Source, Status
 from avdata.config import StepsSettings
-from avdata.errors import RETRYABLE, StoreError
+from avdata.errors import ClipError, Reason, StoreError
+from avdata.run.attempt import Attempt, crashing, make, source_name, tracebacks
 from avdata.run.plan import part_path
+from avdata.run.result import StepResult, may_pass, read_result, summarise, write_result
 from avdata.steps import make_step
-from avdata.steps.base import PartContext, Step
-from avdata.store import Store, explained, is_remote, sha256_file
+from avdata.store import Store, sha256_file
 from avdata.strict import digest
 from avdata.tables import read_clips, write_clips
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What one step made of one part."""
-
-    step: str
-    table: str  # path of the clip table
-    sha256: str  # of the table: the input of the next step
-    rows_in: int
-    rows_out: int
-    by_status: Mapping[str, int]
-    by_reason: Mapping[str, int]  # of the rows this step failed or rejected
-    retryable: int  # failed rows that may succeed another time
-    seconds: float
-    files: Mapping[str, int]  # path of each file it wrote, with its bytes
-    accepted_ms: int = 0  # total length of the accepted clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +34,11 @@ class PartJob:
     part: str
     settings: StepsSettings
     steps: tuple[str, ...]
-    fingerprints: Mapping[str, Any] = field(default_factory=dict)  # step name to its digest input
+    recipes: Mapping[str, str] = field(default_factory=dict)  # by step, see `recipes`
     seed: int = 0
     retry_failed: bool = False
     fetch_again: bool = False  # go to the sources even where fetch is done
+    deep: bool = False  # compare the checksums of media too, not only of tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +48,7 @@ class PartResult:
     part: str
     steps: tuple[StepResult, ...]
     reused: int  # how many of the steps were already done
+    tracebacks: tuple[str, ...] = ()  # of the sources that crashed by a bug
 
 
 class _LostSourceError(StoreError):
@@ -81,22 +65,46 @@ def run_part(job: PartJob) -> PartResult:
         return _run_steps(replace(job, fetch_again=True))
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A step that is done for a part."""
+
+    result: StepResult
+    was_there: bool
+    tracebacks: tuple[str, ...] = ()
+
+
 def _run_steps(job: PartJob) -> PartResult:
-    store = Store(job.root)
     table, content = part_path(job.part), job.part
-    results = []
-    reused = 0
-    for name in job.steps:
-        step = make_step(name, job.settings)
-        result_id = digest(content, name, step.version, job.fingerprints[name], job.seed)
-        result = read_result(store, name, result_id)
-        if result and not (name == "fetch" and _must_fetch_again(job, store, result)):
-            reused += 1
-        else:
-            result = _run_step(step, store, table, result_id, job)
-        results.append(result)
-        table, content = result.table, result.sha256
-    return PartResult(job.part, tuple(results), reused)
+    done = []
+    for step in job.steps:
+        done.append(_done(job, step, table, content))
+        table, content = done[-1].result.table, done[-1].result.sha256
+    return PartResult(
+        job.part,
+        tuple(one.result for one in done),
+        sum(one.was_there for one in done),
+        tuple(text for one in done for text in one.tracebacks),
+    )
+
+
+def _done(job: PartJob, step: str, table: str, content: str) -> _Done:
+    """Return what a step makes of a table, from the record if it is there and still holds."""
+    store = Store(job.root)
+    result_id = digest(content, step, job.recipes[step])
+    result = read_result(store, step, result_id, job.deep)
+    if result and step == "fetch" and _must_fetch_again(job, store, result):
+        result = None
+    suspects = _suspects(job, store, result) if result else set()
+    if result and not suspects:
+        return _Done(result, True)
+    attempt = _attempt(job, store, step, result_id, table)
+    deadly = result is not None and Reason.DECODER_CRASH in result.by_reason
+    if result:
+        failures = crashing(attempt, _of(attempt.clips, suspects), apart=deadly)
+        if failures.keys() == suspects:
+            return _Done(result, True, tracebacks(failures))
+    return _run_step(job, store, attempt, content, apart=deadly)
 
 
 def _must_fetch_again(job: PartJob, store: Store, result: StepResult) -> bool:
@@ -109,105 +117,158 @@ def _must_fetch_again(job: PartJob, store: Store, result: StepResult) -> bool:
     if any(map(has_changed, clips)):
         return True
     # Later steps may be done and need the files no more, so their loss is no matter by itself.
-    needs_files = job.retry_failed or job.steps[-1] == "fetch"
-    return needs_files and lost_source(store, clips) is not None
+    if not (job.deep or job.retry_failed or job.steps[-1] == "fetch"):
+        return False
+    lost = list(lost_sources(store, clips, job.deep))
+    for source in lost:  # a file of the right size would pass for what it was
+        store.delete(source.path)
+    return bool(lost)
 
 
-def lost_source(store: Store, clips: Iterable[Clip]) -> Source | None:
-    """Return a fetched file that is not there any more as it was, None if there is none."""
-    for source in {clip.source for clip in clips if clip.source and clip.status is Status.ACTIVE}:
-        try:
-            if store.size(source.path) != source.bytes:
-                return source
-        except FileNotFoundError:
-            return source
-    return None
+def lost_sources(store: Store, clips: Iterable[Clip], deep: bool = False) -> Iterator[Source]:
+    """Yield the fetched files that are not there any more as they were.
+
+    They are compared by their size, or if `deep` by their checksum.
+    """
+    for source in {clip.source for clip in clips if clip.status is Status.ACTIVE}:
+        if source and not _is_whole(store, source, deep):
+            yield source
 
 
-def fingerprints(settings: StepsSettings, steps: Sequence[str]) -> dict[str, Any]:
-    """Return what each step's output depends on, found once so that all workers agree on it."""
-    return {name: make_step(name, settings).fingerprint() for name in steps}
-
-
-def read_result(store: Store, step: str, result_id: str) -> StepResult | None:
-    """Return the recorded result if the step is done for this input and all it wrote is there."""
+def _is_whole(store: Store, source: Source, deep: bool) -> bool:
     try:
-        result = StepResult(**json.loads(store.read_bytes(_record_path(step, result_id))))
-        whole = all(store.size(path) == size for path, size in result.files.items())
-    except (FileNotFoundError, ValueError, TypeError):  # a damaged record is none
-        return None
-    return result if whole else None
+        if store.size(source.path) != source.bytes:
+            return False
+        return not deep or store.sha256(source.path) == source.sha256
+    except FileNotFoundError:
+        return False
 
 
-def _record_path(step: str, result_id: str) -> str:
-    return f"work/{step}/{result_id}.json"
+def _suspects(job: PartJob, store: Store, result: StepResult) -> set[str]:
+    """Return the sources that crashed this step and are to be tried again.
+
+    Those that crashed by a bug are at every run, those whose process died if it is asked for.
+    """
+    reasons = {Reason.CRASHED, *([Reason.DECODER_CRASH] if job.retry_failed else [])}
+    if not reasons & result.by_reason.keys():
+        return set()
+    clips = read_clips(store, result.table)
+    return {source_name(c) for c in clips if c.step == result.step and c.reason in reasons}
 
 
-def _run_step(step: Step, store: Store, table: str, result_id: str, job: PartJob) -> StepResult:
-    started = time.monotonic()
-    base = f"work/{step.name}/{result_id}"
-    clips = read_clips(store, table)
-    if job.retry_failed and step.name == "fetch":
+def _of(clips: Iterable[Clip], sources: set[str]) -> list[Clip]:
+    return [clip for clip in clips if source_name(clip) in sources]
+
+
+def recipes(settings: StepsSettings, steps: Sequence[str], seed: int) -> dict[str, str]:
+    """Return a digest of all that each step's output depends on besides its clips.
+
+    Found once, so that all workers agree on it.
+    """
+    made = {name: make_step(name, settings) for name in steps}
+    return {
+        name: digest(name, step.version, step.fingerprint(), seed if step.uses_seed else None)
+        for name, step in made.items()
+    }
+
+
+def _attempt(job: PartJob, store: Store, step: str, result_id: str, table: str) -> Attempt:
+    try:
+        clips = read_clips(store, table)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{socket.gethostname()} cannot see {store.full(table)}: every worker must reach the "
+            "output under the same path; put it on a disk that all share, or give a URL such as "
+            "s3://BUCKET/RUN"
+        ) from None
+    if job.retry_failed and step == "fetch":
         clips = [_revived(clip) for clip in clips]
-    if step.name == "trim" and (lost := lost_source(store, clips)):
+    base = f"work/{step}/{result_id}"
+    return Attempt(store.root, step, job.settings, job.seed, base, tuple(clips))
+
+
+def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool) -> _Done:
+    started = time.monotonic()
+    step, clips = attempt.step, attempt.clips
+    if step == "trim" and (lost := next(lost_sources(store, clips, job.deep), None)):
         raise _LostSourceError(
             f"{store.full(lost.path)} is not there any more as it was fetched; fetch again, or run "
             "the whole pipeline on the manifest"
         )
-    with explained(store.root), store.scratch() as scratch:
-        part = PartContext(store, f"{base}.tar", Path(scratch), job.seed)
-        out = step.run(clips, part)
-        part.finish()
-        local = Path(scratch) / "table.parquet"
-        write_clips(local, out)
-        sha256 = sha256_file(local)
-        store.write_bytes(f"{base}.parquet", local.read_bytes())
-        written = [f"{base}.parquet", *([part.media_path] if part.has_media else [])]
-        files = {path: store.size(path) for path in written}
-    result = _summarise(step.name, f"{base}.parquet", sha256, clips, out, files, started)
-    # Written last: this file's existence says that the table and the media are complete.
-    store.write_bytes(_record_path(step.name, result_id), json.dumps(asdict(result)).encode())
-    return result
+    with _begun(store, attempt.base) as died_before:
+        made = make(attempt, apart or died_before)
+    table, media = f"{made.base}.parquet", f"{made.base}.tar" if made.media_sha256 else ""
+    sha256 = write_table(store, table, made.clips)
+    result = StepResult(
+        step=step,
+        made_from=content,
+        recipe=job.recipes[step],
+        table=table,
+        sha256=sha256,
+        media=media,
+        media_sha256=made.media_sha256,
+        files={path: store.size(path) for path in (table, media) if path},
+        seconds=round(time.monotonic() - started, 3),
+        **summarise(step, clips, made.clips),
+    )
+    write_result(store, attempt.base.rpartition("/")[2], result)
+    return _Done(result, False, made.tracebacks)
+
+
+@contextmanager
+def _begun(store: Store, base: str) -> Iterator[bool]:
+    """Leave a mark while a step works; gives whether one was there: who made it died of the work.
+
+    It tells whoever tries next, on whatever machine or in the next run, to use a child process.
+    """
+    mark = f"{base}.begun"
+    died_before = store.exists(mark)
+    if not died_before:
+        store.write_bytes(mark, b"")
+    try:
+        yield died_before
+    finally:
+        store.delete(mark)
+
+
+def write_table(store: Store, path: str, clips: Sequence[Clip]) -> str:
+    """Write a part's table and return its SHA-256."""
+    with store.writing(path) as temporary:
+        write_clips(temporary, clips)
+        return sha256_file(temporary)
 
 
 def _revived(clip: Clip) -> Clip:
     """Return a clip that an earlier table shows as failed, but may pass, as active again."""
-    if _may_pass(clip):
+    if may_pass(clip):
         return clip.after("manifest", status=Status.ACTIVE, reason="", detail="")
     return clip
 
 
-def _may_pass(clip: Clip) -> bool:
-    """Tell whether fetch may succeed another time: the reason may go, or the file be put there."""
-    if clip.status is not Status.FAILED or clip.step != "fetch":
-        return False
-    return clip.reason in RETRYABLE or not is_remote(clip.url)
-
-
-def _summarise(
-    step: str,
-    table: str,
-    sha256: str,
-    before: Sequence[Clip],
-    after: Sequence[Clip],
-    files: Mapping[str, int],
-    started: float,
-) -> StepResult:
-    mine = [c for c in after if c.step == step and c.status in (Status.FAILED, Status.REJECTED)]
-    return StepResult(
-        step=step,
-        table=table,
-        sha256=sha256,
-        rows_in=len(before),
-        rows_out=len(after),
-        by_status=dict(sorted(Counter(str(c.status) for c in after).items())),
-        by_reason=dict(sorted(Counter(c.reason for c in mine).items())),
-        retryable=sum(map(_may_pass, mine)),
-        seconds=round(time.monotonic() - started, 3),
-        files=files,
-        accepted_ms=sum(
-            round(1000 * c.media.n_samples / c.media.sample_rate_hz)
-            for c in after
-            if c.status is Status.ACCEPTED and c.media is not None
-        ),
-    )
+def crashed_part(job: PartJob, error: str) -> PartResult:
+    """Return a part of which nothing came, not even source by source, as rows that say so."""
+    store = Store(job.root)
+    before = read_clips(store, part_path(job.part))
+    step = job.steps[0]
+    after = [
+        c.failed(step, ClipError(Reason.CRASHED, error)) if c.status is Status.ACTIVE else c
+        for c in before
+    ]
+    table = f"work/{step}/{digest(job.part, 'crashed', error)}.parquet"
+    sha256 = write_table(store, table, after)
+    results = [
+        StepResult(
+            step=name,
+            made_from=job.part,
+            recipe=job.recipes[name],
+            table=table,
+            sha256=sha256,
+            media="",
+            media_sha256="",
+            files={},
+            seconds=0.0,
+            **summarise(name, before if name == step else after, after),
+        )
+        for name in job.steps
+    ]
+    return PartResult(job.part, tuple(results), 0)

@@ -11,17 +11,20 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from avdata import __version__
 from avdata.config import Pipeline, StepsSettings
-from avdata.errors import RunError, SettingsError
+from avdata.errors import AvdataError, RunError, SettingsError
 from avdata.parsing import parse_json
+from avdata.run.crashes import Crashed, find_crashed
 from avdata.run.executors import Crash, Executor
-from avdata.run.part import PartJob, PartResult, StepResult, fingerprints, run_part
-from avdata.run.plan import Plan, make_plan, part_path
+from avdata.run.part import PartJob, PartResult, crashed_part, recipes, run_part
+from avdata.run.paths import absolute, absolute_settings
+from avdata.run.plan import Plan, forget_plan, make_plan, part_path, read_plan
+from avdata.run.result import StepResult, write_recipes
 from avdata.steps import PART_STEPS
 from avdata.store import Store
 from avdata.strict import to_tree
@@ -34,6 +37,10 @@ log = logging.getLogger(__name__)
 
 STEPS = (*PART_STEPS, "shard")
 SUMMARY_PATH = "summary.json"
+NOT_OURS = ("stages", "media/??")
+"""Where a run cleans nothing: trainings have locks of their own; in the folders of fetched media
+lies only what is complete."""
+TRIES_AFTER_DEATH = 2
 
 
 @dataclass
@@ -45,6 +52,7 @@ class StepTotal:
     rows_out: int = 0
     by_status: Counter[str] = field(default_factory=Counter)
     by_reason: Counter[str] = field(default_factory=Counter)
+    crashed: int = 0
     retryable: int = 0
     seconds: float = 0.0
     accepted_ms: int = 0
@@ -54,6 +62,7 @@ class StepTotal:
         self.rows_out += result.rows_out
         self.by_status.update(result.by_status)
         self.by_reason.update(result.by_reason)
+        self.crashed += result.crashed
         self.retryable += result.retryable
         self.seconds += result.seconds
         self.accepted_ms += result.accepted_ms
@@ -74,20 +83,36 @@ def run(
     *,
     last_step: str = "shard",
     retry_failed: bool = False,
+    allow_crashed: bool = False,
+    deep: bool = False,
 ) -> dict[str, Any]:
     """Run a pipeline up to `last_step` and return the summary (also written to summary.json).
 
-    Raises RunError at the end if parts crashed; what the others gave is complete and kept.
+    retry_failed: try again what failed and may succeed by now. allow_crashed: pack shards of the
+    rest where sources crashed. deep: compare the checksums of media too, and make anew what was
+    changed. Raises RunError at the end if sources crashed and that is not allowed; what the others
+    gave is complete and kept.
     """
     if not pipeline.manifest or not pipeline.output:
         raise SettingsError("a run needs a manifest and an output folder")
-    store = Store(pipeline.output)
+    store = Store(absolute(pipeline.output))  # workers run in folders of their own
+    options = _Options(last_step, retry_failed, allow_crashed, deep)
     with store.lock():
-        store.clean()  # what an earlier run left when it was killed
+        store.clean(NOT_OURS)  # what an earlier run left when it was killed
         try:
-            return _run_locked(store, pipeline, executor, progress, last_step, retry_failed)
+            return _run_locked(store, pipeline, executor, progress, options)
         finally:
-            store.clean()  # what workers left that died on the way
+            store.clean(NOT_OURS)  # what workers left that died on the way
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How far a run goes and what it does over; see `run`."""
+
+    last_step: str
+    retry_failed: bool
+    allow_crashed: bool
+    deep: bool
 
 
 def _run_locked(
@@ -95,41 +120,35 @@ def _run_locked(
     pipeline: Pipeline,
     executor: Executor,
     progress: Progress,
-    last_step: str,
-    retry_failed: bool,
+    options: _Options,
 ) -> dict[str, Any]:
     started = time.monotonic()
     progress.note("planning")
-    plan = make_plan(store, pipeline.manifest, pipeline.part_clips, pipeline.columns)
-    steps = _steps_between(plan.reached, last_step)
-    part_steps = tuple(step for step in steps if step in PART_STEPS)
-    prints = fingerprints(pipeline.steps, part_steps)
-    settings = _with_threads(pipeline.steps, executor.threads_per_job)
-    jobs = (
-        PartJob(store.root, name, settings, part_steps, prints, pipeline.seed, retry_failed)
-        for name in plan.parts
-    )
+    plan, steps, made_by = _plan(store, pipeline, options.last_step)
+    part_steps = tuple(made_by)
+    settings = _with_threads(absolute_settings(pipeline.steps), executor.threads_per_job)
+    job = PartJob(store.root, "", settings, part_steps, made_by, pipeline.seed)
+    job = replace(job, retry_failed=options.retry_failed, deep=options.deep)
+    jobs = (replace(job, part=name) for name in plan.parts)
     tables: dict[str, dict[str, str]] = {step: {} for step in part_steps}
     totals = {step: StepTotal(step) for step in part_steps}
-    crashes: list[Crash] = []
     with progress.bar("parts", len(plan.parts)) as advance:
-        for outcome in executor.map(run_part, jobs) if part_steps else ():
-            if isinstance(outcome, Crash):
-                crashes.append(outcome)
-                log.error("part %s crashed\n%s", outcome.job.part, outcome.traceback)
-            else:
-                _account(outcome, tables, totals)
+        for result in _results(executor, jobs) if part_steps else ():
+            _account(result, tables, totals)
             advance(_counts(totals))
     # Parts finish in any order; tables keep the plan's.
+    ordered = [part_path(name) for name in plan.parts]
     for step in part_steps:
-        ordered = [tables[step][name] for name in plan.parts if name in tables[step]]
+        ordered = [tables[step][name] for name in plan.parts]
         progress.note(f"joining the {step} table")
         concatenate(store, ordered, f"{step}.parquet")
-    summary = _summary(pipeline, store, plan, totals.values(), crashes)
-    if steps[-1] == "shard" and not crashes:
-        selected = tables.get("select", {name: part_path(name) for name in plan.parts})
-        ordered = [selected[name] for name in plan.parts]
-        summary["shards"] = _shard(store, pipeline, ordered, executor, progress)
+    crashed_rows = totals[part_steps[-1]].crashed if part_steps else plan.crashed_rows
+    crashed = find_crashed(store, ordered) if crashed_rows else Crashed()
+    summary = _summary(pipeline, store, plan, totals.values(), crashed)
+    if steps[-1] == "shard" and (options.allow_crashed or not crashed.rows):
+        summary["shards"] = _shard(
+            store, pipeline, ordered, executor, progress, crashed, options.deep
+        )
     summary["wall_seconds"] = round(time.monotonic() - started, 3)
     store.write_bytes(SUMMARY_PATH, json.dumps(summary, indent=1, ensure_ascii=False).encode())
     if pipeline.report and "shards" in summary:
@@ -137,12 +156,51 @@ def _run_locked(
 
         progress.note("writing the report")
         write_report(store.root)
-    if crashes:
+    if crashed.rows and not options.allow_crashed:
         raise RunError(
-            f"{len(crashes)} of {len(plan.parts)} parts crashed, first: {crashes[0].error}; "
-            "the others are complete and a rerun tries only the crashed ones"
+            f"{crashed}; everything else is complete and a rerun tries only these again; "
+            "--allow-crashed packs shards of the rest"
         )
     return summary
+
+
+def _plan(
+    store: Store, pipeline: Pipeline, last_step: str
+) -> tuple[Plan, tuple[str, ...], dict[str, str]]:
+    """Return the plan, the steps to run, and by what the part steps are made (see `recipes`)."""
+    had_plan = read_plan(store) is not None
+    manifest = absolute(pipeline.manifest)
+    plan = make_plan(store, manifest, pipeline.part_clips, pipeline.columns)
+    try:
+        steps = _steps_between(plan.reached, last_step)
+        part_steps = tuple(step for step in steps if step in PART_STEPS)
+        made_by = recipes(pipeline.steps, part_steps, pipeline.seed)
+    except AvdataError:
+        if not had_plan:  # a start that failed leaves nothing
+            forget_plan(store, plan)
+        raise
+    write_recipes(store, plan.reached, made_by)
+    return plan, steps, made_by
+
+
+def _results(executor: Executor, jobs: Iterable[PartJob]) -> Iterator[PartResult]:
+    """Bring every part through the steps; yield what became of each, in any order."""
+    for tries_left in reversed(range(TRIES_AFTER_DEATH + 1)):
+        died = []
+        for outcome in executor.map(run_part, jobs):
+            if not isinstance(outcome, Crash):
+                for text in outcome.tracebacks:
+                    log.error("%s", text)
+                yield outcome
+            elif outcome.died and tries_left:
+                died.append(outcome.job)  # it finds its mark and works in child processes
+            else:
+                log.error("part %s crashed\n%s", outcome.job.part, outcome.traceback)
+                yield crashed_part(outcome.job, outcome.error)
+        if not died:
+            return
+        log.warning("%d parts lost their process and are tried again", len(died))
+        jobs = died
 
 
 def _with_threads(settings: StepsSettings, threads: int) -> StepsSettings:
@@ -178,7 +236,13 @@ def _counts(totals: dict[str, StepTotal]) -> str:
 
 
 def _shard(
-    store: Store, pipeline: Pipeline, tables: Sequence[str], executor: Executor, progress: Progress
+    store: Store,
+    pipeline: Pipeline,
+    tables: Sequence[str],
+    executor: Executor,
+    progress: Progress,
+    crashed: Crashed,
+    deep: bool,
 ) -> dict[str, Any]:
     """Pack the accepted clips and return counts per split."""
     from functools import partial
@@ -186,7 +250,7 @@ def _shard(
     from avdata.steps import shard
 
     progress.note("planning shards")
-    plans = shard.plan_shards(store, tables, pipeline.steps.shard, pipeline.seed)
+    plans = shard.plan_shards(store, tables, pipeline.steps.shard, pipeline.seed, deep=deep)
     stats = []
     write = partial(_write_shard, root=store.root, settings=pipeline.steps.shard)
     with progress.bar("shards", len(plans)) as advance:
@@ -195,7 +259,7 @@ def _shard(
                 raise RunError(f"writing a shard crashed: {outcome.error}\n{outcome.traceback}")
             stats.append(outcome)
             advance("")
-    return shard.finish_shards(store, plans, stats, pipeline.steps.shard)
+    return shard.finish_shards(store, plans, stats, pipeline.steps.shard, crashed.to_tree())
 
 
 def _write_shard(plan: Any, *, root: str, settings: Any) -> Any:
@@ -209,32 +273,39 @@ def _summary(
     store: Store,
     plan: Plan,
     totals: Iterable[StepTotal],
-    crashes: Sequence[Crash],
+    crashed: Crashed,
 ) -> dict[str, Any]:
-    """Return the summary; a run that goes on from a table keeps the earlier steps' entries."""
+    """Return the summary; a run that goes on from a table of its own keeps how it all began."""
+    own = {
+        "manifest": pipeline.manifest,
+        "manifest_rows": plan.rows,
+        "bad_rows": plan.bad_rows,
+        "stages": list(pipeline.stages),
+    }
+    steps: list[dict[str, Any]] = []
+    if plan.reached in STEPS:
+        names = STEPS[: STEPS.index(plan.reached) + 1]
+        earlier = read_summary(store)
+        steps = [step for step in earlier.get("steps", ()) if step["name"] in names]
+        if absolute(pipeline.manifest).startswith(f"{store.root}/"):
+            own |= {name: earlier[name] for name in own if name in earlier}
     return {
         "name": pipeline.name,
         "seed": pipeline.seed,
         "version": __version__,
-        "manifest": pipeline.manifest,
+        **own,
         "output": pipeline.output,
-        "manifest_rows": plan.rows,
-        "bad_rows": plan.bad_rows,
         "parts": len(plan.parts),
-        "crashed_parts": [crash.job.part for crash in crashes],
-        "steps": [*_earlier_steps(store, plan.reached), *(total.to_tree() for total in totals)],
+        "crashed": crashed.to_tree(),
+        "steps": [*steps, *(total.to_tree() for total in totals)],
         "settings": to_tree(pipeline.steps),
-        "stages": list(pipeline.stages),
     }
 
 
-def _earlier_steps(store: Store, reached: str) -> list[dict[str, Any]]:
-    """Return what the summary that is there says of the steps up to `reached`."""
-    if reached not in STEPS:
-        return []
-    names = STEPS[: STEPS.index(reached) + 1]
+def read_summary(store: Store) -> dict[str, Any]:
+    """Return the summary of the run that was in a folder; empty if there is none, or a damaged."""
     try:
-        steps = parse_json(store.read_bytes(SUMMARY_PATH))["steps"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return []
-    return [step for step in steps if step["name"] in names]
+        tree = parse_json(store.read_bytes(SUMMARY_PATH))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}

@@ -7,17 +7,18 @@ changes one part, not all of them. Memory does not grow with the manifest.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
 from avdata.clip import Clip, Status
-from avdata.errors import ManifestError
-from avdata.parsing import parse_json
+from avdata.errors import ManifestError, Reason
+from avdata.run.sealed import read_sealed, write_sealed
 from avdata.seeding import keyed_hash
 from avdata.steps.base import by_source
 from avdata.store import Store, is_remote, join, sha256_file
@@ -26,6 +27,7 @@ from avdata.tables import write_clips
 
 PLAN_PATH = "plan.json"
 PLAN_VERSION = 2
+READERS = 16
 BUCKET_BYTES = 8 * 2**20  # of manifest text; a bucket's clips are held in memory at once
 SPILL_CLIPS = 512
 _VALUES = attrgetter(*Clip.__slots__)
@@ -40,6 +42,7 @@ class Plan:
     parts: tuple[str, ...]  # names; the clips are in parts/NAME.parquet
     rows: int
     bad_rows: int
+    crashed_rows: int  # of a table: rows that an earlier step crashed on
     reached: str  # "manifest", or the step that wrote the table the plan was made from
 
 
@@ -62,31 +65,59 @@ def make_plan(
     """
     columns = columns or {}
     wanted = digest(PLAN_VERSION, _content_digest(manifest), part_clips, _base(manifest), columns)
-    if plan := _read_plan(store, wanted):
+    plan, made_from = _read_plan(store)
+    if plan and made_from == wanted and _is_whole(store, plan):
         return plan
     plan = _write_parts(store, manifest, part_clips, columns)
     tree = {"digest": wanted, **{name: getattr(plan, name) for name in Plan.__slots__}}
-    store.write_bytes(PLAN_PATH, json.dumps(tree, indent=1).encode())
+    write_sealed(store, PLAN_PATH, tree)
     return plan
 
 
-def _read_plan(store: Store, wanted: str) -> Plan | None:
-    """Return the plan that is there, if it is the wanted one and its parts are there too."""
+def read_plan(store: Store) -> Plan | None:
+    """Return the plan that is there; None if there is none, or it was changed."""
+    return _read_plan(store)[0]
+
+
+def _read_plan(store: Store) -> tuple[Plan | None, str]:
+    """Return the plan that is there and the digest of what it was made from."""
+    tree = read_sealed(store, PLAN_PATH) or {}
     try:
-        tree = parse_json(store.read_bytes(PLAN_PATH))
-        found = tree.pop("digest")
-        plan = Plan(**{**tree, "parts": tuple(tree["parts"])})
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # a damaged plan is none
+        made_from = tree.pop("digest")
+        return Plan(**{**tree, "parts": tuple(tree["parts"])}), made_from
+    except (TypeError, KeyError):  # there is none, or another version of avdata wrote it
+        return None, ""
+
+
+def _is_whole(store: Store, plan: Plan) -> bool:
+    """Tell whether the parts are there with the content that their names stand for."""
     there = {f"parts/{name}" for name in store.list("parts")}
-    return plan if found == wanted and there.issuperset(map(part_path, plan.parts)) else None
+    if not there.issuperset(map(part_path, plan.parts)):
+        return False
+
+    def is_whole(name: str) -> bool:
+        return store.sha256(part_path(name)).startswith(name)
+
+    with ThreadPoolExecutor(READERS) as pool:  # for the sake of remote stores
+        return all(pool.map(is_whole, plan.parts))
+
+
+def forget_plan(store: Store, plan: Plan) -> None:
+    """Remove a plan and its parts."""
+    from avdata.manifest.clip_rows import HOMES_PATH
+
+    for path in (PLAN_PATH, HOMES_PATH, *map(part_path, plan.parts)):
+        store.delete(path)
+    if not store.remote:
+        with suppress(OSError):
+            os.rmdir(store.full("parts"))
 
 
 def _write_parts(
     store: Store, manifest: str, part_clips: int | None, columns: Mapping[str, str]
 ) -> Plan:
     names: list[str] = []
-    rows = bad_rows = 0
+    rows = bad_rows = crashed_rows = 0
     reached = "manifest"
     with store.scratch() as scratch:
         buckets = _spill(_located(store, manifest, columns), Path(scratch), _bucket_count(manifest))
@@ -97,14 +128,19 @@ def _write_parts(
         for bucket in buckets:
             for clips in cut(by_source(bucket.read()), size):
                 bad_rows += sum(c.status is Status.FAILED and c.step == "manifest" for c in clips)
+                crashed_rows += sum(c.reason == Reason.CRASHED for c in clips)
                 reached = max((c.step for c in clips), key=_step_order, default=reached)
                 temporary = Path(scratch) / "part.parquet"
                 write_clips(temporary, clips)
                 name = sha256_file(temporary)[:16]
-                if not store.exists(part_path(name)):
+                if not _has_part(store, name):
                     store.write_bytes(part_path(name), temporary.read_bytes())
                 names.append(name)
-    return Plan(tuple(names), rows, bad_rows, reached)
+    return Plan(tuple(names), rows, bad_rows, crashed_rows, reached)
+
+
+def _has_part(store: Store, name: str) -> bool:
+    return store.exists(part_path(name)) and store.sha256(part_path(name)).startswith(name)
 
 
 def _step_order(step: str) -> int:

@@ -9,7 +9,12 @@ from avdata.config import SelectSettings
 if TYPE_CHECKING:
     from avdata.scorers.base import Scorer
 
-MEASURED_BY = {"av_sync": "av_sync", "moment_offset_s": "moments"}
+MEASURED_BY = {
+    "av_sync": "av_sync",
+    "av_sync_max": "av_sync",
+    "c_max": "localizer",
+    "moment_offset_s": "moments",
+}
 """Measures that a scorer adds to a clip, and the scorer that does."""
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from avdata import frames
 from avdata.scorers.base import ScoredClip, Scores
+from avdata.scorers.transitions import transitions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,39 +26,62 @@ class AvSync:
 
     With candidate frames at times t_0 < ... < t_{T-1} and grey thumbnails g_i in [0, 255]:
 
-        motion       M_i = log(1 + mean|g_i - g_{i-1}| / (t_i - t_{i-1})),   i >= 1
+        motion       M_i = log(1 + mean|g_i - g_{i-1}| / (t_i - t_{i-1}))
         onset        O(t), see `onset_strength`
         sound        A_i = sum_n w_i(n) O(n) / sum_n w_i(n),
                      w_i triangular around t_i, half as wide as max(t_i - t_{i-1}, 0.1 s) each side
-        frame score  s_i = min(z(A)_i, z(M)_i),   s_0 = min(0, min_i s_i)
-        clip         av_sync = Pearson r of (A_i, M_i), i >= 1
+        frame score  s_i = min(z(A)_i, z(M)_i)
+        clip         av_sync = Pearson r of (A_i, M_i), av_sync_max = max_i s_i
 
-    z subtracts the mean and divides by the standard deviation over i >= 1 (all 0 if constant). A
-    frame is as good as the weaker of the two, so stillness in silence is no match. Dividing by
-    the gap makes unevenly spaced frames fair. r is 0 when either curve is constant. The first
-    frame has no picture before it, so its motion is unknown and it never wins over another.
+    z subtracts the mean and divides by the standard deviation (all 0 if constant). A frame is as
+    good as the weaker of the two, so stillness in silence is no match. Dividing by the gap makes
+    unevenly spaced frames fair. r is 0 when either curve is constant.
+
+    The first frame, which has no picture before it, moves as the step to the second says; so does
+    the first frame after a transition (see `transitions`), whose own step is no motion. A frame
+    between two steps of transitions, inside a dissolve say, is not picked, unless all are so; means
+    and deviations are taken without it.
     """
 
     name: ClassVar[str] = "av_sync"
-    measures: ClassVar[tuple[str, ...]] = ("av_sync",)
+    measures: ClassVar[tuple[str, ...]] = ("av_sync", "av_sync_max")
+    uses_seed: ClassVar[bool] = False
 
     def fingerprint(self) -> dict[str, Any]:
         return {}
 
     def score(self, clip: ScoredClip) -> Scores:
         onsets = onset_strength(clip.sound, clip.media.sample_rate_hz)
-        if len(clip.times_s) == 1:
-            return Scores(np.zeros(1), measures={"av_sync": 0.0})
-        gaps_s = np.maximum(np.diff(clip.times_s), 0.001)  # a sparse video may repeat a frame
-        motion = motion_energy(clip, gaps_s)
-        sound = _at_frames(onsets, clip.times_s[1:], np.maximum(gaps_s, TOLERANCE_S))
-        z_sound, z_motion = _standardised(sound), _standardised(motion)
-        scores = np.minimum(z_sound, z_motion)
-        first = min(0.0, float(scores.min()))
+        n_frames = len(clip.times_s)
+        frame_scores, agreement, best = np.zeros(n_frames), 0.0, 0.0
+        known = np.zeros(n_frames, bool)
+        if n_frames > 1:
+            gaps_s = np.maximum(np.diff(clip.times_s), 0.001)  # a sparse video may repeat a frame
+            thumbnails = np.stack(frames.of_one_size(clip.images(THUMBNAIL_PX)))
+            moves = ~transitions(thumbnails, clip.times_s)  # [T - 1], of each step
+            steps = _steps(moves)  # [T]
+            known = moves[steps]
+            motion = motion_energy(thumbnails, gaps_s)[steps]
+            sound = _at_frames(onsets, clip.times_s, np.maximum(gaps_s[steps], TOLERANCE_S))
+        if known.any():
+            z_sound, z_motion = _standardised(sound[known]), _standardised(motion[known])
+            weaker = np.minimum(z_sound, z_motion)
+            frame_scores[:] = weaker.min()
+            frame_scores[known] = weaker
+            agreement, best = float(np.mean(z_sound * z_motion)), float(weaker.max())
         return Scores(
-            np.concatenate([[first], scores]),
-            measures={"av_sync": float(np.mean(z_sound * z_motion))},
+            frame_scores,
+            pickable=known if known.any() else None,
+            measures={"av_sync": agreement, "av_sync_max": best},
         )
+
+
+def _steps(moves: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return for each frame [T] the step [T - 1] that tells its motion: the one into it, or, where
+    there is none or it is no motion, the one out of it."""
+    frame = np.arange(len(moves) + 1)
+    into, out = np.maximum(frame - 1, 0), np.minimum(frame, len(moves) - 1)
+    return np.where(moves[into] & (frame > 0), into, out)
 
 
 def onset_strength(sound: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
@@ -68,7 +93,8 @@ def onset_strength(sound: NDArray[np.float32], sample_rate_hz: int) -> NDArray[n
         O(n) = mean_k max(0, Y(n, k) - Y(n-1, k)),   Y = log(1 + 100 |X|)
 
     X is the short-time spectrum in 32-ms Hann windows centred on n * 10 ms, divided by the sum of
-    the window. Before and after the clip there is silence; O(0) is 0, so that the cut is no onset.
+    the window. Within 26 ms of the ends, where a window reaches out of the sound, O is NaN: a cut
+    through a sound is no onset.
     """
     n_fft = round(WINDOW_S * sample_rate_hz)
     hop = HOP_S * sample_rate_hz
@@ -77,19 +103,26 @@ def onset_strength(sound: NDArray[np.float32], sample_rate_hz: int) -> NDArray[n
     windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)
     hann = np.hanning(n_fft).astype(np.float32)
     hann /= hann.sum()
-    flux = np.zeros(len(starts))
+    flux = np.full(len(starts), np.nan)
     for first in range(0, len(starts), BLOCK_STEPS):  # long clips in bounded memory
         block = windows[starts[max(0, first - 1) : first + BLOCK_STEPS]]
         level = np.log1p(COMPRESSION * np.abs(np.fft.rfft(block * hann, axis=1)))
         rise = np.maximum(np.diff(level, axis=0), 0).mean(axis=1)
         flux[max(1, first) : first + BLOCK_STEPS] = rise
+    whole = (starts >= n_fft // 2) & (starts + n_fft - n_fft // 2 <= len(sound))
+    flux[~whole] = np.nan
+    flux[1:][~whole[:-1]] = np.nan
     return flux
 
 
-def motion_energy(clip: ScoredClip, gaps_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log(1 + mean absolute change of grey level per second) into frames 1 ... T-1."""
-    thumbnails = np.stack([image.mean(axis=2) for image in clip.images(THUMBNAIL_PX)])
-    change = np.abs(np.diff(thumbnails, axis=0)).mean(axis=(1, 2))
+def motion_energy(
+    thumbnails: NDArray[np.uint8], gaps_s: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return log(1 + mean absolute change of grey level per second) over each step [T - 1].
+
+    thumbnails: RGB [T, height, width, 3].
+    """
+    change = np.abs(np.diff(thumbnails.mean(axis=3), axis=0)).mean(axis=(1, 2))
     energy: NDArray[np.float64] = np.log1p(change / gaps_s)
     return energy
 
@@ -97,16 +130,17 @@ def motion_energy(clip: ScoredClip, gaps_s: NDArray[np.float64]) -> NDArray[np.f
 def _at_frames(
     curve: NDArray[np.float64], times_s: NDArray[np.float64], reach_s: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the mean of `curve` around each time, weighted by a triangle of that reach."""
+    """Return the mean of `curve` around each time, weighted by a triangle of that reach; 0 where
+    nothing is known of it."""
     means = np.zeros(len(times_s))
     for i, (time_s, reach) in enumerate(zip(times_s, reach_s, strict=True)):
         first = max(0, int((time_s - reach) / HOP_S))
         last = int((time_s + reach) / HOP_S) + 1
         near = curve[first : last + 1]
         distance_s = np.abs(np.arange(first, first + len(near)) * HOP_S - time_s)
-        weights = np.maximum(0, 1 - distance_s / reach)
+        weights = np.maximum(0, 1 - distance_s / reach) * np.isfinite(near)
         if weights.sum() > 0:  # else the frame lies after the end of the sound
-            means[i] = weights @ near / weights.sum()
+            means[i] = weights @ np.nan_to_num(near) / weights.sum()
     return means
 
 

@@ -36,6 +36,7 @@ class Scorer(Protocol):
 
     name: ClassVar[str]
     measures: ClassVar[tuple[str, ...]]  # names of the measures it adds to a clip
+    uses_seed: ClassVar[bool]  # whether its scores depend on the run's seed
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that the scores depend on besides clip and seed, as plain JSON values."""
@@ -82,8 +83,9 @@ class ScoredClip:
         samples, _ = audio.decode(self.reader.read(self.media.path, self.media.audio))
         return audio.to_float(samples)
 
-    def images(self, min_side_px: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield the candidate frames, uint8 RGB, at the least size not below `min_side_px`."""
+    def images(self, min_side_px: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Yield the candidate frames, uint8 RGB: whole, or decoded at the least size not below
+        `min_side_px`, for measures alone."""
         for frame in self.media.frames:
             yield frames.decode_jpeg(self.reader.read(self.media.path, frame), min_side_px)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,7 @@ from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError
 from avdata.parsing import parse_json
 from avdata.scorers.base import ScoredClip, Scores, read_setting
+from avdata.scorers.onnx_file import has_external_data
 from avdata.strict import build, setting
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 METADATA_KEY = "avdata.localizer"
 VERSION = 1
 BATCH_FRAMES = 32
+MAX_IMAGE_PX = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +46,10 @@ class PictureSpec:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise ValueError(f"version must be {VERSION}, got {self.version}")
-        if self.image_px < 1:
-            raise ValueError(f"image_px must be given and above 0, got {self.image_px}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        if not 1 <= self.image_px <= MAX_IMAGE_PX:
+            raise ValueError(f"image_px must be 1 to {MAX_IMAGE_PX}, got {self.image_px}")
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not finite or min(self.std) <= 0:
             raise ValueError(
                 f"mean and std must hold 3 numbers, std above 0, got {self.mean} and {self.std}"
             )
@@ -54,13 +58,16 @@ class PictureSpec:
 class Localizer:
     """Scores a frame by C[t] = q_V[t] . q_A[t] and keeps the localisation maps.
 
+    Adds the measure `c_max`, the highest score of the clip.
+
     q_V [T, D] is what the model sees in frame t and q_A [T, D] what it hears around it, both as
     exported: whether they have unit length is the model's choice. One session per process and
     file, on one thread of the CPU, so that results do not depend on the machine's load.
     """
 
     name: ClassVar[str] = "localizer"
-    measures: ClassVar[tuple[str, ...]] = ()
+    measures: ClassVar[tuple[str, ...]] = ("c_max",)
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, path: str | None) -> None:
         data = read_setting(path, "localizer", self.name)
@@ -84,7 +91,7 @@ class Localizer:
                 f"{self._path} hears sound at {model.audio.sample_rate_hz} Hz, but the clips are "
                 f"at {rate_hz} Hz; set steps.trim.sample_rate_hz to the model's rate"
             )
-        images = clip.images(model.pictures.image_px)
+        images = clip.images()
         scores, maps = [], []
         for patches in iter_patches(clip.sound, clip.times_s, model.audio):
             out = model.run(model.pixels(islice(images, len(patches))), patches)
@@ -97,7 +104,11 @@ class Localizer:
                 "export the model again, or take another"
             )
         kept = [one for one in maps if one is not None]
-        return Scores(frame_scores, maps=np.concatenate(kept) if kept else None)
+        return Scores(
+            frame_scores,
+            maps=np.concatenate(kept) if kept else None,
+            measures={"c_max": float(frame_scores.max())},
+        )
 
 
 class Model:
@@ -122,10 +133,7 @@ class Model:
     def pixels(self, images: Iterator[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return pictures as the model takes them, [T, 3, image_px, image_px]."""
         side = self.pictures.image_px
-        squares = [
-            image if image.shape[:2] == (side, side) else frames.resize(image, side, side)
-            for image in images
-        ]
+        squares = [frames.squash(image, side, side) for image in images]
         (m0, m1, m2), (s0, s1, s2) = self.pictures.mean, self.pictures.std
         return frames.normalise(np.stack(squares), (m0, m1, m2), (s0, s1, s2))
 
@@ -176,9 +184,9 @@ class Model:
     def _check_outputs(self) -> None:
         """Run two steps of grey and silence, and look at what comes out."""
         steps, side = 2, self.pictures.image_px
-        pixels = np.zeros((steps, 3, side, side), np.float32)
-        audio = np.zeros((steps, *self.audio.shape), np.float32)
         try:
+            pixels = np.zeros((steps, 3, side, side), np.float32)
+            audio = np.zeros((steps, *self.audio.shape), np.float32)
             out = self.run(pixels, audio)
         except Exception as error:  # onnxruntime's errors share no class of their own
             raise self._wrong(f"fails on {steps} steps of silence: {error}") from None
@@ -203,6 +211,15 @@ _models: dict[str, Model] = {}  # by digest of the file
 def _session(data: bytes, path: str) -> InferenceSession:
     import onnxruntime
 
+    try:
+        external = has_external_data(data)
+    except ValueError as error:
+        raise SettingsError(f"steps.select.localizer: {path} is no ONNX file: {error}") from None
+    if external:
+        raise SettingsError(
+            f"steps.select.localizer: {path} keeps tensors in other files, which are not read; save "
+            "it as one file (onnx.save without save_as_external_data)"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

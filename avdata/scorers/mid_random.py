@@ -15,6 +15,7 @@ class MidFrame:
 
     name: ClassVar[str] = "mid"
     measures: ClassVar[tuple[str, ...]] = ()
+    uses_seed: ClassVar[bool] = False
 
     def fingerprint(self) -> dict[str, Any]:
         return {}
@@ -28,6 +29,7 @@ class RandomFrame:
 
     name: ClassVar[str] = "random"
     measures: ClassVar[tuple[str, ...]] = ()
+    uses_seed: ClassVar[bool] = True
 
     def fingerprint(self) -> dict[str, Any]:
         return {}

@@ -36,6 +36,7 @@ class Moments:
 
     name: ClassVar[str] = "moments"
     measures: ClassVar[tuple[str, ...]] = ("moment_offset_s",)
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, path: str | None) -> None:
         data = read_setting(path, "moments", self.name)

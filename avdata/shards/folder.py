@@ -17,7 +17,7 @@ from avdata.errors import ShardError, StoreError
 from avdata.store import Store, is_remote
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 FORMAT = "avdata-shards"
 FORMAT_VERSION = 1
@@ -33,46 +33,6 @@ class ByteRange(NamedTuple):
     path: str
     offset: int
     bytes: int
-
-
-def index_schema() -> pa.Schema:
-    """Return the Arrow schema of index.parquet.
-
-    Offsets are bytes from the start of the shard, so a member can be read without parsing the tar.
-    `jpg_*` is the frame that matches the sound best; `frames` lists every stored frame, best
-    first, or all candidates in time. Columns of members that a clip lacks are null.
-    """
-    import pyarrow as pa
-
-    text, i64 = pa.string(), pa.int64()
-    frame = pa.struct([("t_s", pa.float64()), ("offset", i64), ("bytes", i64)])
-    return pa.schema(
-        [
-            ("key", text),
-            ("split", text),
-            ("shard", text),
-            ("dataset", text),
-            ("source_id", text),
-            ("labels", pa.list_(text)),
-            ("licence", text),
-            ("start_ms", i64),
-            ("end_ms", i64),
-            ("sample_rate_hz", i64),
-            ("n_samples", i64),
-            ("audio_format", text),
-            ("width_px", i64),
-            ("height_px", i64),
-            ("jpg_offset", i64),
-            ("jpg_bytes", i64),
-            ("audio_offset", i64),
-            ("audio_bytes", i64),
-            ("json_offset", i64),
-            ("json_bytes", i64),
-            ("mp4_offset", i64),
-            ("mp4_bytes", i64),
-            ("frames", pa.list_(frame)),
-        ]
-    )
 
 
 def open_folder(folder: str | os.PathLike[str]) -> Store:

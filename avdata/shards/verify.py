@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avdata.errors import ClipError, ShardError
-from avdata.shards.folder import INDEX_NAME, index_schema, open_folder, read_dataset
+from avdata.shards.folder import INDEX_NAME, open_folder, read_dataset
+from avdata.shards.index import index_schema
 from avdata.store import Store, sha256_file
 
 if TYPE_CHECKING:

@@ -80,16 +80,13 @@ def choose_frames(times_s: Sequence[float], view: View, rng: np.random.Generator
 
 def view_image(data: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the picture of a JPEG, uint8 [height, width, 3]; raises ClipError if unreadable."""
-    from PIL import Image
-
     image = frames.decode_jpeg(data)
     if view.image_size_px is not None:
         height, width = image.shape[:2]
         box = random_box(width, height, view, rng) if view.crop_area else (0, 0, width, height)
         left, top, right, bottom = box
-        picture = Image.fromarray(image[top:bottom, left:right])
-        size = (view.image_size_px, view.image_size_px)
-        image = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+        side = view.image_size_px
+        image = frames.squash(image[top:bottom, left:right], side, side)
     if view.flip and rng.random() < 0.5:
         image = image[:, ::-1]
     return image

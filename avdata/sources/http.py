@@ -15,7 +15,6 @@ import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    LocationValueError,
     NewConnectionError,
     ReadTimeoutError,
 )
@@ -23,7 +22,8 @@ from urllib3.exceptions import (
 from avdata.config import FetchSettings
 from avdata.errors import ClipError, Reason, SettingsError
 from avdata.sources import Fetched, media_suffix, require_web
-from avdata.sources.limits import Limits, RetryLaterError
+from avdata.sources.connections import watchable, watched_by
+from avdata.sources.limits import Limits, RetryLaterError, stated_number
 from avdata.sources.partial import PartialFile, Version
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 USER_AGENT = "Mozilla/5.0 (compatible; avdata)"
 MAX_REDIRECTS = 10
-PAGE_HEAD_BYTES = 64 * 1024
+PAGE_HEAD_BYTES = 1024
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REASONS = {
@@ -70,13 +70,10 @@ def reason_of_status(status: int) -> Reason:
     return _REASONS.get(status, Reason.SERVER_ERROR if status >= 500 else Reason.HTTP_ERROR)
 
 
-def page_title(head: bytes) -> str | None:
-    """Return the title of what looks like an HTML page ('' if it has none), None for others."""
+def is_page(head: bytes) -> bool:
+    """Tell whether a body begins like an HTML page."""
     text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
-    if not re.match(r"<!doctype html|<html|<head|<body|<!--", text, re.I):
-        return None
-    title = re.search(r"<title[^>]*>(.*?)</title", text, re.I | re.S)
-    return " ".join(title[1].split()) if title else ""
+    return bool(re.match(r"<!doctype html|<html|<head|<body|<!--", text, re.I))
 
 
 class HttpSource:
@@ -145,14 +142,16 @@ class HttpSource:
                     f"no new byte for {self._settings.stall_timeout_s:g} s, {partial} so far",
                 ) from None
             except (HTTPError, OSError) as error:
+                limits.remaining_s()
                 raise ClipError(
                     Reason.INCOMPLETE, f"the connection broke, {partial} so far: {error}"
                 ) from None
             if not block:
+                limits.remaining_s()  # or else it was not the server that ended it
                 return
             if at_start:
                 at_start = False
-                _require_no_page(block, response, direct_only)
+                _require_no_page(block[:PAGE_HEAD_BYTES], direct_only)
             partial.append(block)
             limits.check_size(partial.size)
             limits.rate.took(len(block))
@@ -165,8 +164,12 @@ class HttpSource:
             if response.status not in _REDIRECTS or location is None:
                 return response
             response.close()
-            url = urljoin(url, location)
-            require_web(url, "a redirect")
+            try:
+                url = urljoin(url, location)
+                require_web(url, "a redirect")
+            except ValueError as error:
+                detail = f"a redirect to what is no address: {error}"
+                raise ClipError(Reason.HTTP_ERROR, detail) from None
         raise ClipError(Reason.HTTP_ERROR, f"more than {MAX_REDIRECTS} redirects")
 
     def _request(self, url: str, headers: dict[str, str], limits: Limits) -> BaseHTTPResponse:
@@ -175,18 +178,20 @@ class HttpSource:
             read=min(self._settings.stall_timeout_s, limits.remaining_s()),
         )
         try:
-            return self._pool_for(url).request(
-                "GET",
-                url,
-                headers={**self._headers_for(url), **headers},
-                preload_content=False,
-                redirect=False,
-                retries=False,
-                timeout=timeout,
-            )
-        except (LocationValueError, UnicodeError) as error:
+            with watched_by(limits):
+                return self._pool_for(url).request(
+                    "GET",
+                    url,
+                    headers={**self._headers_for(url), **headers},
+                    preload_content=False,
+                    redirect=False,
+                    retries=False,
+                    timeout=timeout,
+                )
+        except ValueError as error:
             raise ClipError(Reason.BAD_URL, f"{url[:200]!r}: {error}") from None
         except (HTTPError, OSError) as error:
+            limits.remaining_s()
             raise _no_answer(error) from None
 
     def _pool_for(self, url: str) -> urllib3.PoolManager:
@@ -232,13 +237,13 @@ def load_cookies(path: str | None) -> MozillaCookieJar | None:
 
 def _make_pool(proxy: str, connections: int) -> urllib3.PoolManager:
     if not proxy:
-        return urllib3.PoolManager(maxsize=connections)
+        return watchable(urllib3.PoolManager(maxsize=connections))
     try:
         if proxy.startswith("socks"):
             from urllib3.contrib.socks import SOCKSProxyManager
 
-            return SOCKSProxyManager(proxy, maxsize=connections)
-        return urllib3.ProxyManager(proxy, maxsize=connections)
+            return watchable(SOCKSProxyManager(proxy, maxsize=connections))
+        return watchable(urllib3.ProxyManager(proxy, maxsize=connections))
     except (ImportError, HTTPError) as error:
         raise SettingsError(f"steps.fetch.proxy: cannot use {proxy!r}: {error}") from None
 
@@ -260,11 +265,11 @@ def _refused(response: BaseHTTPResponse) -> ClipError:
 
 def _retry_after_s(header: str) -> float:
     """Return the seconds a Retry-After header (seconds or a date) asks for, 0 for none."""
-    if header.strip().isdigit():
-        return float(header)
+    if (seconds := stated_number(header)) is not None:
+        return float(seconds)
     try:
         return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
 
 
@@ -280,15 +285,11 @@ def _require_direct(response: BaseHTTPResponse) -> None:
         raise NotDirectError
 
 
-def _require_no_page(head: bytes, response: BaseHTTPResponse, direct_only: bool) -> None:
-    title = page_title(head[:PAGE_HEAD_BYTES])
-    if title is None and direct_only and head.lstrip()[:7] in (b"#EXTM3U", b"<?xml v"):
+def _require_no_page(head: bytes, direct_only: bool) -> None:
+    if direct_only and (is_page(head) or head.lstrip()[:7] in (b"#EXTM3U", b"<?xml v")):
         raise NotDirectError
-    if title is not None:
-        if direct_only:
-            raise NotDirectError
-        called = f" titled {title!r}" if title else ""
-        raise ClipError(Reason.NOT_MEDIA, f"the server sent an HTML page{called}, not a video")
+    if is_page(head):
+        raise ClipError(Reason.NOT_MEDIA, "the server sent an HTML page, not a video")
 
 
 def _content_type(response: BaseHTTPResponse) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from avdata.errors import StoreError
+from avdata.sources.limits import stated_number
 
 _BLOCK_BYTES = 1 << 20
 
@@ -29,13 +30,13 @@ class Version:
     def of(cls, headers: Mapping[str, str]) -> Version:
         """Read the version from an answer's headers (of the whole file, or of a range of it)."""
         encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
-        length = headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() and not encoded else None
+        total = stated_number(headers.get("Content-Length", ""))
         start = 0
         if content_range := headers.get("Content-Range"):
-            match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", content_range.strip())
-            start = int(match[1]) if match and match[1] else -1
-            total = int(match[2]) if match and match[2] != "*" else None
+            match = re.fullmatch(r"bytes (?:(\w+)-\w+|\*)/(\w+|\*)", content_range.strip())
+            first = stated_number(match[1] or "") if match else None
+            start = -1 if first is None else first
+            total = stated_number(match[2]) if match else None
         if encoded:  # ranges would be of the compressed bytes
             return cls(start=start)
         return cls(headers.get("ETag", ""), headers.get("Last-Modified", ""), total, start)

@@ -1,28 +1,29 @@
 """yt-dlp as a library: video sites, HLS and DASH, with our bounds around its network access.
 
-Imported only when a URL needs it: yt-dlp costs half a second of CPU.
+Runs in a child process (ytdlp_child.py), because it cannot be interrupted: a server that sends a
+byte now and then holds it, or the ffmpeg that it started, for ever.
 """
 
 from __future__ import annotations
 
 import io
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import CancelledError
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import yt_dlp
+from yt_dlp import plugins
 from yt_dlp.downloader import FFmpegFD, get_suitable_downloader
 from yt_dlp.globals import all_plugins_loaded
 from yt_dlp.postprocessor import FFmpegPostProcessor
 
 from avdata.config import FetchSettings
-from avdata.errors import AvdataError, ClipError, Reason
+from avdata.errors import AvdataError, ClipError, Reason, SettingsError
 from avdata.media.container import DEMUXERS, ffmpeg_binary, probe
 from avdata.sources import Fetched, require_web
-from avdata.sources.limits import Limits
+from avdata.sources.limits import Limits, stated_number
 from avdata.sources.section import on_whole_timeline
 from avdata.sources.ytdlp_errors import explained
 from avdata.store import sha256_file
@@ -32,10 +33,40 @@ MAX_PAGE_BYTES = 64 * 2**20
 
 PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_segments"})
 
-# Plugins are other people's code from the working folder or the home; none is wanted here.
+# Plugins are other people's code from the working folder or the home: none is loaded unnamed.
 all_plugins_loaded.value = True
 
-_site_lock = threading.Lock()
+
+_loaded: set[str] = set()
+
+
+def load_plugins(names: Collection[str]) -> None:
+    """Load the plugins of these names, the modules in yt_dlp_plugins.extractor and .postprocessor.
+
+    Does nothing for those that are loaded. Raises SettingsError for one that is not installed.
+    """
+    if _loaded.issuperset(names):
+        return
+    found: set[str] = set()
+
+    def named(package: str) -> Iterator[Any]:
+        for entry in find_modules(package):
+            name = entry[1].rpartition(".")[2]
+            if name in names:
+                found.add(name)
+                yield entry
+
+    _loaded.update(names)
+    find_modules, plugins.iter_modules = plugins.iter_modules, named
+    try:
+        plugins.load_all_plugins()
+    finally:
+        plugins.iter_modules = find_modules
+    if missing := sorted(set(names) - found):
+        raise SettingsError(
+            f"steps.fetch.ytdlp_plugins: no plugin of yt-dlp is called {', '.join(missing)}; "
+            "give the names of modules in yt_dlp_plugins/extractor of what you installed"
+        )
 
 
 def is_known_site(url: str) -> bool:
@@ -59,18 +90,9 @@ def fetch(
     timeline of the whole video. Raises ClipError with the reason for everything that goes wrong.
     """
 
-    def download() -> Fetched:
-        path = limits.retrying(lambda: _attempt(url, folder, settings, limits, section_ms))
-        limits.check_size(path.stat().st_size)
-        return Fetched(path, sha256_file(path), path.suffix.lower())
-
-    if settings.sleep_s <= 0:
-        return download()
-    with _site_lock:
-        try:
-            return download()
-        finally:
-            limits.pause(settings.sleep_s)
+    path = limits.retrying(lambda: _attempt(url, folder, settings, limits, section_ms))
+    limits.check_size(path.stat().st_size)
+    return Fetched(path, sha256_file(path), path.suffix.lower())
 
 
 def _attempt(
@@ -123,9 +145,7 @@ class _Bounds:
         self._limits.remaining_s()
         response = self._urlopen(request)
         require_web(response.url, "a redirect")
-        length = response.headers.get("Content-Length", "")
-        if length.isdigit():
-            self._limits.check_size(int(length))
+        self._limits.check_size(stated_number(response.headers.get("Content-Length", "")) or 0)
         response.read = self._bounded(response.read)
         return response
 
@@ -217,6 +237,11 @@ def _parameters(folder: Path, settings: FetchSettings, limits: Limits) -> dict[s
         "socket_timeout": settings.stall_timeout_s,
         "proxy": settings.proxy,
         "cookiefile": _cookies(settings.cookies_file),
+        "cookiesfrombrowser": _browser(settings.cookies_from_browser),
+        "extractor_args": {
+            site: {name: list(values) for name, values in arguments.items()}
+            for site, arguments in settings.extractor_args.items()
+        },
         "ffmpeg_location": ffmpeg_binary(),
         "progress_hooks": [_verify_part],
         # As for every ffmpeg here: no playlist or script may name further files.
@@ -245,3 +270,11 @@ def _format(max_height_px: int | None) -> str:
 def _cookies(path: str | None) -> io.StringIO | None:
     """Return the cookies as a stream: yt-dlp writes a cookies file back, which is the user's."""
     return io.StringIO(Path(path).read_text(encoding="utf-8")) if path else None
+
+
+def _browser(name: str | None) -> tuple[str, str | None, None, None] | None:
+    """Return BROWSER or BROWSER:PROFILE as yt-dlp wants it."""
+    if name is None:
+        return None
+    browser, _, profile = name.partition(":")
+    return browser, profile or None, None, None

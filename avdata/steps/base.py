@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from avdata.clip import Clip, Status
 from avdata.errors import ClipError
 from avdata.media_tar import MediaTar
-from avdata.store import Store
+from avdata.store import Store, sha256_file
 
 
 class Step(Protocol):
@@ -19,14 +19,19 @@ class Step(Protocol):
 
     A step is built from its settings alone, on whichever machine runs it, and must give the same
     output for the same clips, settings and seed. It raises nothing for bad input: a ClipError
-    becomes a row (see `guarded`). Any other exception is a bug and fails the part.
+    becomes a row (see `guarded`). Any other exception is a bug and fails the clip's source, loudly.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]  # raise it when the output for the same input changes
 
+    @property
+    def uses_seed(self) -> bool:
+        """Whether the output depends on the run's seed."""
+        ...
+
     def fingerprint(self) -> dict[str, Any]:
-        """Return all that the output depends on besides the clips: settings, digests of files."""
+        """Return what the output depends on besides clips and seed: settings, digests of files."""
         ...
 
     def run(self, clips: Sequence[Clip], part: PartContext) -> list[Clip]:
@@ -51,18 +56,15 @@ class PartContext:
             self._tar = MediaTar(self.scratch / "media.tar")
         return self._tar
 
-    @property
-    def has_media(self) -> bool:
-        """Whether the part wrote a media tar."""
-        return self._tar is not None
-
-    def finish(self) -> None:
-        """Move the media tar, if one was written, to its place."""
+    def finish(self) -> str:
+        """Move the media tar to its place and return its SHA-256; "" if none was written."""
         if self._tar is None:
-            return
+            return ""
         self._tar.close()
+        sha256 = sha256_file(self._tar.path)
         with self.store.writing(self.media_path) as target:
             shutil.move(self._tar.path, target)
+        return sha256
 
 
 def guarded(step: str, clip: Clip, work: Callable[[Clip], Clip]) -> Clip:

@@ -8,7 +8,6 @@ which bytes come. Unfinished downloads wait in `media/.partial/DIGEST` and are r
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
@@ -24,8 +23,10 @@ from avdata.config import FetchSettings
 from avdata.errors import TRANSIENT, ClipError, Reason, SettingsError
 from avdata.media import probe
 from avdata.parsing import parse_json
+from avdata.shards.folder import SEAL, seal
 from avdata.sources import Fetched, canonical_url, is_playlist, is_web, local, media_suffix
 from avdata.sources.limits import Limits, RateLimiter
+from avdata.sources.pause import Pause
 from avdata.steps.base import PartContext, by_source
 from avdata.store import Store, sha256_file
 from avdata.strict import digest
@@ -58,6 +59,7 @@ class FetchStep:
 
     name: ClassVar[str] = "fetch"
     version: ClassVar[int] = 1
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, settings: FetchSettings) -> None:
         if settings.cookies_file is not None and not os.path.isfile(settings.cookies_file):
@@ -142,7 +144,7 @@ class FetchStep:
             if source := _archived(store, wanted):
                 return source
             try:
-                source = self._archive(self._download(wanted, folder), wanted, store)
+                source = self._archive(self._download(wanted, folder, store), wanted, store)
             except ClipError as error:
                 if error.reason not in TRANSIENT:  # what came is of no use to another try
                     shutil.rmtree(folder, ignore_errors=True)
@@ -151,22 +153,36 @@ class FetchStep:
             lock_path.unlink(missing_ok=True)  # who waits for it finds the archived source
             return source
 
-    def _download(self, wanted: _Wanted, folder: Path) -> Fetched:
-        limits = Limits(self._settings, self._rate, self._stop)
+    def _download(self, wanted: _Wanted, folder: Path, store: Store) -> Fetched:
+        """Bring the file to this machine; where its site refuses all workers, wait with them."""
         if not wanted.web:
             path = Path(wanted.url)
-            limits.check_size(path.stat().st_size)
+            Limits(self._settings, self._rate).check_size(path.stat().st_size)
             probe(path)  # before its bytes enter the run
             return Fetched(path, sha256_file(path), media_suffix(path.name))
+        pause = Pause(store, wanted.url, self._settings, self._stop)
+        while True:
+            pause.wait()
+            try:
+                with Limits(self._settings, self._rate, self._stop) as limits:
+                    fetched = self._downloaded(wanted, folder, limits)
+            except ClipError as error:
+                if not pause.after(error):
+                    raise
+            else:
+                pause.answered()
+                return fetched
+
+    def _downloaded(self, wanted: _Wanted, folder: Path, limits: Limits) -> Fetched:
         folder.mkdir(parents=True, exist_ok=True)
         if wanted.direct:
             return self._http.fetch(wanted.url, folder, limits)
-        from avdata.sources import ytdlp
+        from avdata.sources import ytdlp_child
 
         if not (
             self._settings.via == "ytdlp"
             or is_playlist(wanted.url)
-            or ytdlp.is_known_site(wanted.url)
+            or ytdlp_child.is_known_site(wanted.url, self._settings, limits)
         ):
             from avdata.sources.http import NotDirectError
 
@@ -174,7 +190,7 @@ class FetchStep:
                 return self._http.fetch(wanted.url, folder, limits, direct_only=True)
             except NotDirectError:
                 pass
-        return ytdlp.fetch(wanted.url, folder, self._settings, limits, wanted.section_ms)
+        return ytdlp_child.fetch(wanted.url, folder, self._settings, limits, wanted.section_ms)
 
     @cached_property
     def _http(self) -> HttpSource:
@@ -194,7 +210,7 @@ class FetchStep:
         with store.writing(source.path) as target:
             local.place(fetched.path, target, "link" if wanted.web else self._settings.local)
         sidecar = {"url": wanted.url, "source": asdict(source)}
-        store.write_bytes(f"{wanted.base}.json", json.dumps(sidecar, indent=1).encode())
+        store.write_bytes(f"{wanted.base}.json", seal(sidecar))
         return source
 
 
@@ -220,14 +236,15 @@ def has_changed(clip: Clip) -> bool:
 
 
 def _archived(store: Store, wanted: _Wanted) -> Source | None:
-    """Return the source if it was fetched before and its file is still there."""
-    sidecar = f"{wanted.base}.json"
-    if not store.exists(sidecar):
-        return None
+    """Return the source if it was fetched before and its file and sidecar are still there."""
     try:
-        source = Source(**parse_json(store.read_bytes(sidecar))["source"])
-    except (ValueError, TypeError, KeyError):
-        return None  # damaged: it is fetched and written again
+        data = store.read_bytes(f"{wanted.base}.json")
+        sidecar = parse_json(data)
+        source = Source(**sidecar["source"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # a damaged one is none
+        return None
+    if SEAL in sidecar and seal(sidecar) != data:  # older ones carry no checksum
+        return None
     if not store.exists(source.path) or store.size(source.path) != source.bytes:
         return None
     return source

@@ -6,6 +6,7 @@ What was measured is only compared here, so changing a threshold never decodes v
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,7 +40,7 @@ class SelectStep:
     """
 
     name: ClassVar[str] = "select"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, settings: SelectSettings) -> None:
         if settings.top_k < 1:
@@ -61,6 +62,10 @@ class SelectStep:
         # What earlier steps measured is compared before any frame is read.
         self._rules_before = [rule for rule in rules if not rule.from_scorer]
         self._rules_after = [rule for rule in rules if rule.from_scorer]
+
+    @property
+    def uses_seed(self) -> bool:
+        return self._scorer.uses_seed
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the settings, files named by their content instead of their path."""
@@ -126,45 +131,51 @@ class Rule:
     from_scorer: bool  # measured by select's scorer, not by tag
 
     @property
-    def _where(self) -> str:
-        return f"steps.select.{'reject' if self.refuses else 'require'}.{self.measure}"
+    def name(self) -> str:
+        """Where the rule stands in a pipeline's steps: select.reject.silence_share."""
+        return f"select.{'reject' if self.refuses else 'require'}.{self.measure}"
 
     def check(self) -> None:
         """Raise SettingsError for bounds that hold no value or a name nobody measures."""
         low, high = self.bounds.min, self.bounds.max
         if low is None and high is None:
-            raise SettingsError(f"{self._where} needs min, max or both")
+            raise SettingsError(f"{self.name} needs min, max or both")
         if any(bound is not None and math.isnan(bound) for bound in (low, high)):
-            raise SettingsError(f"{self._where}: a bound is not a number (NaN)")
+            raise SettingsError(f"{self.name}: a bound is not a number (NaN)")
         if low is not None and high is not None and low > high:
-            raise SettingsError(f"{self._where}: min {low:g} is above max {high:g}")
+            raise SettingsError(f"{self.name}: min {low:g} is above max {high:g}")
         if self.from_scorer:
             return
         if self.measure in MEASURED_BY:
             raise SettingsError(
-                f"{self._where} is measured by steps.select.scorer: "
+                f"steps.{self.name} is measured by steps.select.scorer: "
                 f"{MEASURED_BY[self.measure]} alone"
             )
-        measures.check_name(self.measure, self._where)
+        measures.check_name(self.measure, self.name)
 
     def broken_by(self, clip: Clip) -> tuple[Reason, str] | None:
-        """Return why the clip breaks this rule, None if it keeps it."""
+        """Return why the clip breaks this rule, which the detail names; None if it keeps it."""
         value = measures.value_of(clip, self.measure)
         if value is None or math.isnan(value):
-            return Reason.NOT_MEASURED, f"{self.measure} was not measured on this clip"
+            return Reason.NOT_MEASURED, f"{self.name}: not measured on this clip"
         low, high = self.bounds.min, self.bounds.max
         if not self.refuses:
             if low is not None and value < low:
-                return Reason.BELOW_MIN, f"{self.measure} {value:.6g} is below the required {low:g}"
+                return Reason.BELOW_MIN, f"{self.name}: {value:.6g} is below the required {low:g}"
             if high is not None and value > high:
-                return Reason.ABOVE_MAX, f"{self.measure} {value:.6g} is above the allowed {high:g}"
+                return Reason.ABOVE_MAX, f"{self.name}: {value:.6g} is above the allowed {high:g}"
             return None
         if (low is not None and value < low) or (high is not None and value > high):
             return None
         if low is None:
-            return Reason.BELOW_MIN, f"{self.measure} {value:.6g} is rejected up to {high:g}"
+            return Reason.BELOW_MIN, f"{self.name}: {value:.6g} is rejected up to {high:g}"
         upto = "on" if high is None else f"to {high:g}"
-        return Reason.ABOVE_MAX, f"{self.measure} {value:.6g} is rejected from {low:g} {upto}"
+        return Reason.ABOVE_MAX, f"{self.name}: {value:.6g} is rejected from {low:g} {upto}"
+
+
+def rules_in(detail: str) -> list[str]:
+    """Return the names of the rules that the detail of a rejected clip names, in its order."""
+    return re.findall(r"(?:^|; )(select\.(?:require|reject)\..+?): ", detail)
 
 
 def _broken(clip: Clip, rules: Sequence[Rule]) -> Clip | None:

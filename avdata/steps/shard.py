@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from avdata.clip import Clip
@@ -22,16 +22,17 @@ from avdata.shards.folder import (
     FORMAT,
     FORMAT_VERSION,
     INDEX_NAME,
-    index_schema,
     read_ranges,
     seal,
 )
+from avdata.shards.index import index_schema
+from avdata.steps.shard_index import Place, in_schema, index_row, write_index
 from avdata.steps.shard_plan import PLAN_PATH, plan_shards
 from avdata.steps.shard_rows import DUPLICATES_PATH, PLAN_FOLDER, ShardPlan
 from avdata.steps.shard_sample import Sample, make_sample
 from avdata.store import Store, sha256_file
 from avdata.strict import digest, to_tree
-from avdata.tables import iter_batches
+from avdata.tables import column_names, iter_batches
 
 __all__ = ["DUPLICATES_PATH", "ShardPlan", "ShardStats", "finish_shards", "plan_shards"]
 __all__ += ["write_shard"]
@@ -73,7 +74,7 @@ def write_shard(store: Store, plan: ShardPlan, settings: ShardSettings) -> Shard
             writer = webdataset.TarWriter(file, user="", group="", mtime=0, encoder=False)
             for sample, contents in _with_contents(store, _samples(store, plan, settings)):
                 places = _write_members(writer, sample.clip.key, contents)
-                rows.append(_index_row(sample, plan, places))
+                rows.append(index_row(sample, plan, places))
             writer.close()
         stats = ShardStats(
             name=plan.name,
@@ -84,7 +85,7 @@ def write_shard(store: Store, plan: ShardPlan, settings: ShardSettings) -> Shard
             sha256=sha256_file(temporary),
         )
     with store.writing(f"{DONE_FOLDER}/{plan.name}.parquet") as temporary:
-        _write_index(temporary, rows)
+        write_index(temporary, rows)
     store.write_bytes(f"{DONE_FOLDER}/{plan.name}.json", json.dumps(asdict(stats)).encode())
     return stats
 
@@ -134,60 +135,15 @@ def _read_all(store: Store, samples: Sequence[Sample]) -> Iterator[tuple[Sample,
         yield sample, {**members, "json": sample.json}
 
 
-def _write_members(
-    writer: Any, key: str, contents: Mapping[str, bytes]
-) -> dict[str, tuple[int, int]]:
-    """Write one sample and return each member's offset and size by its suffix."""
+def _write_members(writer: Any, key: str, contents: Mapping[str, bytes]) -> dict[str, Place]:
+    """Write one sample and return each member's place by its suffix."""
     places = {}
     for suffix in sorted(contents):
-        size = len(contents[suffix])
-        writer.write({"__key__": key, suffix: contents[suffix]})
-        padded = -(-size // TAR_BLOCK) * TAR_BLOCK
-        places[suffix] = (writer.tarstream.offset - padded, size)
+        data = contents[suffix]
+        writer.write({"__key__": key, suffix: data})
+        padded = -(-len(data) // TAR_BLOCK) * TAR_BLOCK
+        places[suffix] = Place(writer.tarstream.offset - padded, len(data), zlib.crc32(data))
     return places
-
-
-def _index_row(
-    sample: Sample, plan: ShardPlan, places: Mapping[str, tuple[int, int]]
-) -> dict[str, Any]:
-    clip, media = sample.clip, sample.clip.media
-    assert media is not None
-    row: dict[str, Any] = {
-        "key": clip.key,
-        "split": plan.split,
-        "shard": f"{plan.name}.tar",
-        "dataset": clip.dataset,
-        "source_id": clip.source_id,
-        "labels": list(clip.labels),
-        "licence": clip.licence,
-        "start_ms": clip.start_ms,
-        "end_ms": clip.end_ms,
-        "sample_rate_hz": media.sample_rate_hz,
-        "n_samples": media.n_samples,
-        "audio_format": media.audio_format,
-        "width_px": media.width_px,
-        "height_px": media.height_px,
-        "frames": [
-            {"t_s": t_s, "offset": places[suffix][0], "bytes": places[suffix][1]}
-            for suffix, t_s in sample.frames.items()
-        ],
-    }
-    columns = {
-        "jpg": sample.best_frame,
-        "audio": media.audio_format,
-        "json": "json",
-        "mp4": "mp4",
-    }
-    for column, suffix in columns.items():
-        row[f"{column}_offset"], row[f"{column}_bytes"] = places.get(suffix or "", (None, None))
-    return row
-
-
-def _write_index(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.Table.from_pylist(rows, index_schema()), path, compression="zstd")
 
 
 def finish_shards(
@@ -195,8 +151,12 @@ def finish_shards(
     plans: Sequence[ShardPlan],
     stats: Sequence[ShardStats],
     settings: ShardSettings,
+    crashed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the index and dataset.json, remove what earlier settings left; return the counts."""
+    """Write the index and dataset.json, remove what earlier settings left; return the counts.
+
+    crashed: which rows and sources are missing because they crashed, noted in dataset.json.
+    """
     by_name = {stat.name: stat for stat in stats}
     done = [by_name[plan.name] for plan in plans]
     planned = json.loads(store.read_bytes(PLAN_PATH))
@@ -218,6 +178,7 @@ def finish_shards(
         "duplicates": planned["duplicates"],
         "splits": splits,
         "notes": planned["notes"],
+        **({"crashed": dict(crashed)} if crashed and crashed["rows"] else {}),
     }
     tree = {
         "format": FORMAT,
@@ -253,11 +214,14 @@ def _join_indices(
     import pyarrow.parquet as pq
 
     uniform: dict[str, set[Any]] = {name: set() for name in UNIFORM_COLUMNS}
+    tables = [f"{DONE_FOLDER}/{stat.name}.parquet" for stat in stats]
+    names = {name for table in tables for name in column_names(store, table)}
+    schema = index_schema(names)  # what was measured of any clip is a column of all
     with store.writing(f"{FOLDER}/{INDEX_NAME}") as temporary:
-        with pq.ParquetWriter(temporary, index_schema(), compression="zstd") as writer:
-            for stat in stats:
-                for batch in iter_batches(store, f"{DONE_FOLDER}/{stat.name}.parquet"):
-                    writer.write_batch(batch)
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for table in tables:
+                for batch in iter_batches(store, table):
+                    writer.write_batch(in_schema(batch, schema))
                     for name, seen in uniform.items():
                         seen.update(batch.column(name).unique().to_pylist())
         index = {"bytes": temporary.stat().st_size, "sha256": sha256_file(temporary)}

@@ -51,12 +51,13 @@ COLUMNS = (
 
 
 def plan_shards(
-    store: Store, tables: Iterable[str], settings: ShardSettings, seed: int
+    store: Store, tables: Iterable[str], settings: ShardSettings, seed: int, *, deep: bool = False
 ) -> list[ShardPlan]:
     """Return the shards to write for the accepted clips of the given clip tables.
 
     Same clips, settings and seed give the same shards, however the clips are spread over tables.
     Clips left out as duplicates go to a small clip table (DUPLICATES_PATH) with their reason.
+    deep: shards whose content is not what it was when they were written are to be written again.
     Raises ShardError if two accepted clips have one key.
     """
     tables = list(tables)
@@ -69,6 +70,8 @@ def plan_shards(
         earlier[:] = -1
     layout = _cut(clips, splits, earlier, settings, seed)
     plans = write_plans(store, tables, layout, settings)
+    if deep:
+        _forget_changed(store, plans)
     write_duplicates(store, tables, earlier, clips.keys)
     sources = dict.fromkeys(settings.splits, 0) | {
         str(name): int(np.unique(groups[(splits == name) & (earlier < 0)]).size)
@@ -212,6 +215,19 @@ def _cut(
         shard[row] = len(names) - 1
         count, size = count + 1, size + int(row_bytes)
     return Layout(names, shard, position)
+
+
+def _forget_changed(store: Store, plans: Iterable[ShardPlan]) -> None:
+    """Remove the record of each shard whose tar has another checksum by now."""
+    for plan in plans:
+        record = f"{FOLDER}/.done/{plan.name}.json"
+        try:
+            whole = store.sha256(f"{FOLDER}/{plan.name}.tar")
+            if json.loads(store.read_bytes(record))["sha256"] == whole:
+                continue
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        store.delete(record)
 
 
 def _forget_other_dataset(store: Store, digest: str) -> None:

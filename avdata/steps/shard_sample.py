@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from avdata.clip import Clip
 from avdata.config import ShardSettings
+from avdata.measures import class_names
 from avdata.shards.folder import ByteRange
 
 SIGNIFICANT_DIGITS = 6
@@ -24,6 +23,7 @@ class Sample:
     members: Mapping[str, ByteRange]
     best_frame: str | None
     frames: Mapping[str, float]  # suffix to t_s: best first, or all candidates in time
+    tags: Sequence[tuple[str, float]]  # names of the best YAMNet classes and their scores
     json: bytes
 
     @property
@@ -53,22 +53,22 @@ def make_sample(
     members[media.audio_format] = ByteRange(media.path, media.audio.offset, media.audio.bytes)
     if settings.video and media.video:
         members["mp4"] = ByteRange(media.path, media.video.offset, media.video.bytes)
+    names = class_names()
+    tags = [(names[c["index"]], c["score"]) for c in classes if c["index"] < len(names)]
     return Sample(
         clip=clip,
         members=members,
         best_frame=suffixes.get(picks[0]) if picks else None,
         frames={suffix: media.frames[index].t_s for index, suffix in suffixes.items()},
-        json=_describe(clip, suffixes, classes),
+        tags=tags,
+        json=_describe(clip, suffixes, tags),
     )
 
 
-def _describe(
-    clip: Clip, suffixes: Mapping[int, str], classes: Sequence[Mapping[str, Any]]
-) -> bytes:
+def _describe(clip: Clip, suffixes: Mapping[int, str], tags: Sequence[tuple[str, float]]) -> bytes:
     """Return the clip's JSON: sorted, every key always there and of one type."""
     media, source, selection = clip.media, clip.source, clip.selection
     assert media is not None
-    names = _class_names()
     scores = selection.frame_scores if selection else ()
     tree = {
         "key": clip.key,
@@ -96,11 +96,7 @@ def _describe(
             for index, suffix in suffixes.items()
         ],
         "measures": {name: _tidy(value) for name, value in clip.measures.items()},
-        "tags": [
-            {"name": names[c["index"]], "score": _tidy(c["score"])}
-            for c in classes
-            if c["index"] < len(names)
-        ],
+        "tags": [{"name": name, "score": _tidy(score)} for name, score in tags],
     }
     return json.dumps(tree, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
@@ -109,10 +105,3 @@ def _tidy(value: float) -> float | None:
     """Return `value` without digits that mean nothing; None where JSON has no number."""
     tidy = float(f"{value:.{SIGNIFICANT_DIGITS}g}")
     return tidy if abs(tidy) < float("inf") else None
-
-
-@cache
-def _class_names() -> tuple[str, ...]:
-    """Return YAMNet's class names in the order of its scores."""
-    text = (files("avdata") / "data" / "yamnet_classes.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())

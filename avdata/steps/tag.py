@@ -22,6 +22,7 @@ class TagStep:
 
     name: ClassVar[str] = "tag"
     version: ClassVar[int] = 1
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, settings: TagSettings) -> None:
         self._taggers = build_taggers(settings)

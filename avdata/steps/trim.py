@@ -14,6 +14,7 @@ from avdata import audio
 from avdata.clip import Clip, Frame, Media, Source, Status, child_key
 from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason
+from avdata.sources import is_web
 from avdata.steps.base import PartContext
 from avdata.steps.windows import Window, fit_window, plan_windows
 from avdata.strict import to_tree
@@ -32,6 +33,7 @@ class _Job:
     source: Source
     rows: tuple[int, ...]
     windows: tuple[Window, ...]
+    settings: TrimSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class TrimStep:
 
     name: ClassVar[str] = "trim"
     version: ClassVar[int] = 2  # rows without end_ms go to the end of the source
+    uses_seed: ClassVar[bool] = False
 
     def __init__(self, settings: TrimSettings) -> None:
         self.settings = settings
@@ -75,13 +78,23 @@ class TrimStep:
                     job = planned.setdefault(row.source.path, (row.source, []))
                     job[1].append((len(rows), window))
                 rows.append(row)
-        jobs = [_Job(s, *zip(*pairs, strict=True)) for s, pairs in planned.values()]
+        jobs = []
+        for source, pairs in planned.values():
+            numbers, windows = zip(*pairs, strict=True)
+            settings = self._settings_for(rows[numbers[0]].url)
+            jobs.append(_Job(source, numbers, windows, settings))
         for number, result in self._results(jobs, part):
             if isinstance(result, ClipError):
                 rows[number] = rows[number].failed(self.name, result)
             else:
                 rows[number] = self._store(rows[number], result, part)
         return rows
+
+    def _settings_for(self, url: str) -> TrimSettings:
+        """Return the settings for a source: decord opens what strangers sent only if told so."""
+        if self.settings.decoder == "decord" and _is_web_or_strange(url):
+            return replace(self.settings, decoder="pyav")
+        return self.settings
 
     def _plan(self, clip: Clip) -> Iterator[tuple[Clip, Window | None]]:
         """Give the rows that a clip becomes, with the window to cut where there is one."""
@@ -163,7 +176,7 @@ class TrimStep:
         try:
             with part.store.local(job.source.path) as path:
                 for index, cut in cut_source(
-                    path, job.source.duration_ms, job.windows, self.settings, part.scratch
+                    path, job.source.duration_ms, job.windows, job.settings, part.scratch
                 ):
                     done.add(index)
                     yield job.rows[index], self._encode(cut)
@@ -201,6 +214,13 @@ class TrimStep:
             video=video,
         )
         return clip.after(self.name, media=media)
+
+
+def _is_web_or_strange(url: str) -> bool:
+    try:
+        return is_web(url)
+    except ClipError:
+        return True
 
 
 def _discard(results: Queue[_Result | None]) -> None:

@@ -53,13 +53,8 @@ class Sample:
     def thumbnails(self) -> list[NDArray[np.uint8]]:
         """The candidate frames, each RGB uint8 [height, width, 3], all of one size."""
         stored = self._media.frames if self._media is not None else ()
-        pictures = [frames.decode_jpeg(self._read(frame), THUMBNAIL_PX) for frame in stored]
-        return [
-            picture
-            if picture.shape == pictures[0].shape
-            else frames.resize(picture, pictures[0].shape[1], pictures[0].shape[0])
-            for picture in pictures
-        ]
+        pictures = (frames.decode_jpeg(self._read(frame), THUMBNAIL_PX) for frame in stored)
+        return frames.of_one_size(pictures)
 
     @cached_property
     def greys(self) -> list[NDArray[np.float32]]:

@@ -45,7 +45,7 @@ class Yamnet:
         given = self._settings.weights
         if self._settings.backend == "litert":
             if given is not None:
-                weights.path_of("yamnet", given)
+                weights.path("yamnet", given, download=False)
             return {"backend": "litert", "model": weights.entry("yamnet").sha256}
         return {"backend": "tfhub", "model": _hub_digest(given or HUB_HANDLE)}
 
@@ -156,7 +156,7 @@ _loaded = _Loaded()
 def _model(settings: YamnetSettings) -> _Model:
     if settings not in _loaded.models:
         if settings.backend == "litert":
-            path = weights.path_or_get("yamnet", settings.weights)
+            path = weights.path("yamnet", settings.weights)
             _loaded.models[settings] = _LiteRt(path, settings.threads)
         else:
             _loaded.models[settings] = _Hub(settings.weights or HUB_HANDLE, settings.batch_size)

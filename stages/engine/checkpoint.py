@@ -3,6 +3,7 @@
 checkpoints/step-00001000/NAME.safetensors      weights of each model, and NAME.ema.safetensors
 checkpoints/step-00001000/state.pt              all else that an exact resume needs
 model.safetensors                               the product: training is complete
+NAME.safetensors, complete.json                 the same where there are several products
 """
 
 from __future__ import annotations
@@ -15,41 +16,43 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import stages.models
 from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError, WeightsError
-from avdata.store import explained, temporary_name
+from avdata.store import Store, explained, temporary_name
 from avdata.strict import to_tree
 from stages.engine.errors import CheckpointError
+from stages.engine.metadata import FORMAT, FORMAT_VERSION, parse_metadata
+from stages.models import build as build_registered
 from stages.nn.published import read_plain
 
-if TYPE_CHECKING:
-    from stages.engine.feature_space import FeatureSpace
-
-FORMAT = "avdata-checkpoint"
-FORMAT_VERSION = 1
 METADATA_KEY = "avdata"
 STATE_NAME = "state.pt"
+STATE_FIELDS = {
+    **{"step": int, "settings": dict, "sharded": bool},
+    **{"optimizers": dict, "states": dict, "rng": list},
+}
 PRODUCT_NAME = "model.safetensors"
+COMPLETE_NAME = "complete.json"
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of a model: no dots, no folders
 FOLDER_PATTERN = re.compile(r"step-(\d{8})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """How a model is built again: its name in the registry, its arguments, how it hears, and
-    of which image encoder the features are that it reads or writes."""
+    which encoder made the features that it reads or writes."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values
     audio: AudioSpec | None = None
-    features: FeatureSpace | None = None
+    features: Mapping[str, Any] | None = None  # plain JSON values
 
     def metadata(self, **facts: Any) -> dict[str, Any]:
         """Return what stands in the header of a weights file, with facts of this training."""
@@ -77,35 +80,90 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
         beside.unlink(missing_ok=True)
 
 
-def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_weights(
+    path: str | os.PathLike[str], product: str | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return metadata and weights (on the CPU) of a weights file or a finished training's folder.
 
-    Raises CheckpointError if it is missing, damaged, or no file of this project.
+    product: which one, of a training that has several. Raises CheckpointError if it is missing,
+    damaged, or no file of this project.
     """
-    file = _weights_file(path)
+    file = weights_file(path, product)
     with _opened(file) as opened:
         metadata = _metadata(file, opened)
         names = opened.keys()
         return metadata, {name: opened.get_tensor(name) for name in names}
 
 
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_metadata(path: str | os.PathLike[str], product: str | None = None) -> dict[str, Any]:
     """Return the metadata alone, without reading the weights; raises as `load_weights` does."""
-    file = _weights_file(path)
+    file = weights_file(path, product)
     with _opened(file) as opened:
         return _metadata(file, opened)
 
 
-def _weights_file(path: str | os.PathLike[str]) -> Path:
+def weights_file(path: str | os.PathLike[str], product: str | None = None) -> Path:
+    """Return the file that `path` names: itself, or a product in a finished training's folder.
+
+    product: which one, of a training that has several. Raises CheckpointError if it is not there.
+    """
     file = Path(path)
     if file.is_dir():
-        file = file / PRODUCT_NAME
+        folder = file
+        names = [] if (folder / PRODUCT_NAME).is_file() else _products(folder)
+        if names and product not in names:
+            asked = "" if product is None else f", not {product}"
+            raise CheckpointError(
+                f"the training in {folder} made {', '.join(names)}{asked}; name one of them: "
+                f"{folder / names[0]}.safetensors"
+            )
+        file = folder / (f"{product}.safetensors" if names else PRODUCT_NAME)
     if not file.is_file():
         raise CheckpointError(
             f"there is no {file}: the training that makes it has not finished; run it, or name a "
             "file under its checkpoints/"
         )
     return file
+
+
+def _products(folder: Path) -> list[str]:
+    """Return the names of the products of a training that has several; none if not complete."""
+    file = folder / COMPLETE_NAME
+    if not file.is_file():
+        return []
+    try:
+        names = json.loads(file.read_bytes())["products"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(
+        isinstance(name, str) and FILE_NAME.fullmatch(name) for name in names
+    ):
+        raise CheckpointError(f"{file} is damaged; remove it and run the training again")
+    return names
+
+
+def publish(folder: Path, products: Mapping[str, Path]) -> list[Path]:
+    """Copy products to where others look for them, and say last that they are all; return them.
+
+    products: weights files by name. A single one is called model.safetensors and says so itself.
+    """
+    store = Store(str(folder))
+    names = {name: f"{name}.safetensors" for name in products}
+    if len(products) == 1:
+        names = dict.fromkeys(products, PRODUCT_NAME)
+    for name, file in products.items():
+        with store.writing(names[name]) as beside:
+            shutil.copyfile(file, beside)
+    if len(products) > 1:
+        text = json.dumps({"products": sorted(products)})
+        store.write_bytes(COMPLETE_NAME, text.encode())
+    return [folder / name for name in names.values()]
+
+
+def unpublish(folder: Path) -> None:
+    """Take back the word that a training is complete."""
+    for name in (COMPLETE_NAME, PRODUCT_NAME):
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -118,40 +176,52 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _metadata(file: Path, opened: Any) -> dict[str, Any]:
-    try:
-        found = json.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"))
-    except ValueError:
-        found = None
-    metadata: dict[str, Any] = found if isinstance(found, dict) else {}
-    whole = metadata.keys() >= {"model", "settings", "audio"}
-    if metadata.get("format") != FORMAT or not whole:
-        raise CheckpointError(
-            f"{file} does not describe itself as {FORMAT}; published checkpoints are read by the "
-            "model they belong to"
-        )
-    if metadata.get("version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{file} has format version {metadata.get('version')!r}, this program reads "
-            f"{FORMAT_VERSION}"
-        )
-    return metadata
+    return parse_metadata((opened.metadata() or {}).get(METADATA_KEY, "{}"), str(file))
 
 
 def load_model(
-    path: str | os.PathLike[str], build: Callable[..., nn.Module] = stages.models.build
+    path: str | os.PathLike[str],
+    build: Callable[..., nn.Module] = build_registered,
+    *,
+    product: str | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Build the model that a weights file describes, in eval mode on the CPU; return its metadata.
 
-    build: from a registered name and arguments to a network. Raises CheckpointError if the weights
-    do not fit it.
+    build: from a registered name and arguments to a network. product: which one, of a training that
+    has several. Raises CheckpointError for a description that makes no network, and for weights
+    that do not fit it.
     """
-    metadata, weights = load_weights(path)
-    model = build(metadata["model"], **metadata["settings"])
+    metadata, weights = load_weights(path, product)
+    model = described(metadata, path, build)
+    fill(model, weights, path)
+    return model.eval(), metadata
+
+
+def described(
+    metadata: Mapping[str, Any],
+    where: str | os.PathLike[str],
+    build: Callable[..., nn.Module] = build_registered,
+) -> nn.Module:
+    """Return a new network as a weights file describes it; raises CheckpointError if none can be.
+
+    where: the file, for messages.
+    """
+    try:
+        return build(metadata["model"], **metadata["settings"])
+    except Exception as error:  # nonsense for sizes may fail anywhere in a network
+        first = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{where} describes no network: {first}; it is damaged, or of another version of this "
+            "program"
+        ) from error
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
+    """Give a network its weights; raises CheckpointError if they do not fit."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the model it names: {error}") from None
-    return model.eval(), metadata
+        raise CheckpointError(f"{where} does not fit the model it names: {error}") from None
 
 
 def require_audio(metadata: Mapping[str, Any], spec: AudioSpec, where: str) -> None:
@@ -173,7 +243,7 @@ def write_checkpoint(
 ) -> Path:
     """Write a checkpoint beside and rename it; return its path. An old one of this step gives way.
 
-    weights: of each file, its tensors and its metadata.
+    weights: tensors and metadata by the name of their file.
     """
     target = folder / f"step-{step:08d}"
     beside = folder / temporary_name(target.name)
@@ -221,6 +291,12 @@ def read_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file} has another format than {FORMAT_VERSION}; start anew with --fresh"
         )
+    for name, kind in STATE_FIELDS.items():
+        if not isinstance(state.get(name), kind):
+            raise CheckpointError(
+                f"{file} is damaged ({name} is no {kind.__name__}); remove {path} to go on from an "
+                "earlier checkpoint, or start anew with --fresh"
+            )
     return dict(state)
 
 

@@ -58,24 +58,39 @@ class Data:
         """Samples that go through the model at once on this rank."""
         return self.train.batch_size // (self.world_size * self.train.accumulate)
 
-    def batches(self, split: str, **look: Unpack[Look]) -> Batches[Batch, TensorBatch]:
-        """Return endless micro-batches of a split, shuffled anew in each epoch."""
-        loader = self._open(split, self.micro_batch, True, "drop", True, look)
+    def batches(
+        self, split: str, *, shards: str | None, name: str | None, **look: Unpack[Look]
+    ) -> Batches[Batch, TensorBatch]:
+        """Return endless micro-batches of a split, shuffled anew in each epoch.
+
+        shards: another folder than that of the settings. name: keys the order; None: the seed's.
+        """
+        seed = self.seed if name is None else keyed_hash(self.seed, "batches", name)
+        folder = shards or self.shards
+        loader = self._open(folder, split, self.micro_batch, True, "drop", True, look, seed)
         return Batches(loader, lambda b: self._tensors(b, look), self.train.accumulate)
 
     def held_out(
-        self, split: str, *, batch_size: int | None, drop_last: bool, **look: Unpack[Look]
+        self,
+        split: str,
+        *,
+        shards: str | None,
+        batch_size: int | None,
+        drop_last: bool,
+        **look: Unpack[Look],
     ) -> HeldOut:
         """Return one pass over a split in its own order."""
         # The ranks of a sharded model go through it together: none may have a batch more.
         whole: Uneven = "repeat" if self.train.strategy == "fsdp" else "keep"
         loader = self._open(
+            shards or self.shards,
             split,
             batch_size or self.micro_batch,
             False,
             "drop" if drop_last else whole,
             drop_last,
             look,
+            self.seed,
         )
         return HeldOut(loader, lambda b: self._tensors(b, look))
 
@@ -108,18 +123,20 @@ class Data:
 
     def _open(
         self,
+        folder: str,
         split: str,
         batch_size: int,
         shuffle: bool,
         uneven: Uneven,
         drop_last: bool,
         look: Look,
+        seed: int,
     ) -> Loader:
         loader = Loader(
-            self.shards,
+            folder,
             split,
             batch_size=batch_size,
-            seed=self.seed,
+            seed=seed,
             rank=self.rank,
             world_size=self.world_size,
             workers=self.train.workers,
@@ -128,12 +145,12 @@ class Data:
             drop_last=drop_last,
             view=look.get("view"),
         )
-        require_rate(loader, look.get("audio"), self.shards)
-        require_size(read_dataset(open_folder(self.shards)), loader.view, self.shards)
+        require_rate(loader, look.get("audio"), folder)
+        require_size(read_dataset(open_folder(folder)), loader.view, folder)
         if drop_last and len(loader) < (self.train.accumulate if shuffle else 1):
             size = self.train.batch_size if shuffle else batch_size * self.world_size
             raise ShardError(
-                f"split {split} in {self.shards} has fewer clips than one batch of {size}; lower "
+                f"split {split} in {folder} has fewer clips than one batch of {size}; lower "
                 "batch_size or pack more clips"
             )
         return loader

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from avdata.errors import AvdataError
 
 
@@ -14,10 +11,3 @@ class TrainingError(AvdataError):
 
 class CheckpointError(AvdataError):
     """A checkpoint is missing, damaged, or was made by something else."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest one, or all."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,7 +54,7 @@ def make_fabric(train: TrainSettings) -> Fabric:
             f"accumulate {train.accumulate}"
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    torch.set_float32_matmul_precision("highest" if train.precision == "fp32" else "high")
+    set_float32_precision(exact=train.precision == "fp32")
     precision = Autocast("bf16-mixed", device) if train.precision == "bf16" else Precision()
     environment = TorchElasticEnvironment() if torchrun else LightningEnvironment()
     strategy: Any = "auto"
@@ -76,6 +76,15 @@ def make_fabric(train: TrainSettings) -> Fabric:
     return fabric
 
 
+def set_float32_precision(*, exact: bool) -> None:
+    """Have CUDA compute float32 products and convolutions as float32, or faster as TF32.
+
+    Convolutions have a switch of their own, which torch leaves at TF32 (10 bits of mantissa).
+    """
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
+
+
 def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Shard a model for FSDP in place: each child by itself, what is left with the root."""
     from torch.distributed.fsdp import fully_shard
@@ -85,29 +94,6 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
             fully_shard(block, mesh=mesh["data_parallel"])
     fully_shard(module, mesh=mesh["data_parallel"])
     return module
-
-
-@contextmanager
-def unsynced(fabric: Fabric, wrapped: Iterable[Any], *, enabled: bool = True) -> Iterator[None]:
-    """Inside, backward passes through these models are not exchanged between ranks."""
-    with ExitStack() as stack:
-        for model in wrapped:
-            stack.enter_context(fabric.no_backward_sync(model, enabled=enabled))
-        yield
-
-
-@contextmanager
-def frozen(fabric: Fabric, modules: Sequence[nn.Module], wrapped: Sequence[Any]) -> Iterator[None]:
-    """Inside, gradients flow through these models, not into them; DDP does not wait for any."""
-    held = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in held:
-        parameter.requires_grad_(False)
-    try:
-        with unsynced(fabric, wrapped):
-            yield
-    finally:
-        for parameter in held:
-            parameter.requires_grad_(True)
 
 
 @contextmanager

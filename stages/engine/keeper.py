@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +17,16 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor
 
 from avdata.errors import ShardError
-from avdata.store import Store
 from avdata.strict import to_tree
 from stages.engine import checkpoint
-from stages.engine.checkpoint import FORMAT_VERSION, PRODUCT_NAME, ModelCard
+from stages.engine.batches import Batches
+from stages.engine.checkpoint import FILE_NAME, ModelCard
 from stages.engine.ema import Ema
-from stages.engine.errors import CheckpointError
+from stages.engine.errors import CheckpointError, TrainingError
+from stages.engine.metadata import FORMAT_VERSION
 from stages.engine.meters import gather
 from stages.engine.rng import rng_state, seed_all, set_rng_state
 from stages.engine.settings import TrainerSettings, changed
@@ -63,6 +64,7 @@ class Keeper:
     models: dict[str, Trained] = field(default_factory=dict)
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     states: dict[str, Stateful] = field(default_factory=dict)
+    begun: bool = False  # what is registered later would be in no checkpoint
 
     @property
     def checkpoints(self) -> Path:
@@ -72,8 +74,44 @@ class Keeper:
     def sharded(self) -> bool:
         return self.settings.train.strategy == "fsdp"
 
+    def add(self, kind: str, name: str, thing: Any) -> None:
+        """Register one of "models", "optimizers" or "states".
+
+        Raises ValueError for a name that is taken or names no file, and for one that comes too late
+        to be resumed.
+        """
+        table: dict[str, Any] = getattr(self, kind)
+        if name in table:
+            raise ValueError(f"two {kind} of {self.name} are called {name!r}; rename one")
+        if kind == "models" and not FILE_NAME.fullmatch(name):
+            raise ValueError(f"a model is a file: letters, digits, _ and - alone, not {name!r}")
+        if self.begun:
+            raise ValueError(f"{name!r} comes after the first step: register it before run.steps")
+        table[name] = thing
+
+    def name_of(self, optimizer: torch.optim.Optimizer) -> str:
+        """Return the name of an optimiser; raises ValueError for one that no checkpoint keeps."""
+        for name, known in self.optimizers.items():
+            if known is optimizer:
+                return name
+        raise ValueError(f"{self.name} updates an optimiser that run.optimizer was not given")
+
+    @property
+    def waited_s(self) -> float:
+        """Time spent waiting for data of any kind since the start."""
+        return sum(s.waited_s for s in self.states.values() if isinstance(s, Batches))
+
+    @property
+    def products(self) -> list[str]:
+        """The models that other stages may use: those with a card."""
+        return [name for name, model in self.models.items() if model.card is not None]
+
     def save(self, step: int, metrics: Mapping[str, float], keep: int | None) -> None:
-        """Write the checkpoint of `step`; of the earlier ones only that of step `keep` stays."""
+        """Write the checkpoint of `step`; of the earlier ones only that of step `keep` stays.
+
+        Raises TrainingError, and writes nothing, if a weight is not finite.
+        """
+        self._require_finite(step)
         facts = {"stage": self.name, "step": step, "metrics": dict(metrics)}
         files: dict[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]] = {}
         for name, model in self.models.items():
@@ -104,6 +142,9 @@ class Keeper:
 
         Raises CheckpointError if it is damaged or belongs to another training.
         """
+        if len(self.products) > 1 and "model" in self.products:
+            raise ValueError("model.safetensors is what a single product is called; rename `model`")
+        self.begun = True
         rank = self.fabric.global_rank
         found = checkpoint.checkpoints(self.checkpoints)
         if not found:
@@ -117,40 +158,54 @@ class Keeper:
                 self._load(model.module, path / f"{name}.ema.safetensors")
                 model.ema.take()
             self._load(model.module, path / f"{name}.safetensors")
-        for name, optimizer in self.optimizers.items():
-            self._load_moments(optimizer, state["optimizers"][name])
-        for name, thing in self.states.items():
-            try:
+        try:
+            for name, optimizer in self.optimizers.items():
+                self._load_moments(optimizer, state["optimizers"][name])
+            for name, thing in self.states.items():
                 thing.load_state_dict(state["states"][name])
-            except ShardError as error:
-                raise CheckpointError(
-                    f"{path} was made with other clips ({error}); give it the same shards, start "
-                    "anew with --fresh, or give another output folder"
-                ) from None
-        if rank < len(state["rng"]):
-            set_rng_state(state["rng"][rank], self.generator)
-        else:
-            seed_all(self.seed, self.name, f"rank {rank} from step {step}")
+            if rank < len(state["rng"]):
+                set_rng_state(state["rng"][rank], self.generator)
+            else:
+                seed_all(self.seed, self.name, f"rank {rank} from step {step}")
+        except ShardError as error:
+            raise CheckpointError(
+                f"{path} was made with other clips ({error}); give it the same shards, start "
+                "anew with --fresh, or give another output folder"
+            ) from None
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} does not fit this training ({type(error).__name__}: {error}); start anew "
+                "with --fresh, or give another output folder"
+            ) from error
         return step
 
-    def publish(self, best: int | None) -> Path | None:
-        """Copy the product, of step `best` or else the last, to where other stages look for it."""
-        name = next((n for n, model in self.models.items() if model.card is not None), None)
-        if name is None:
-            return None
+    def publish(self, best: int | None) -> list[Path]:
+        """Copy the products, of step `best` or else the last, to where other stages look."""
         found = checkpoint.checkpoints(self.checkpoints)
         source = found[max(found) if best is None else best]
-        file = source / f"{name}.safetensors"
-        if self.models[name].ema is not None:
-            file = source / f"{name}.ema.safetensors"
-        if self.fabric.is_global_zero:
-            with Store(str(self.folder)).writing(PRODUCT_NAME) as beside:
-                shutil.copyfile(file, beside)
+        files = {
+            name: source / (f"{name}.safetensors" if ema is None else f"{name}.ema.safetensors")
+            for name, ema in ((name, self.models[name].ema) for name in self.products)
+        }
+        published: list[Path] = []
+        if self.fabric.is_global_zero and files:
+            published = checkpoint.publish(self.folder, files)
         self.fabric.barrier()
-        return self.folder / PRODUCT_NAME
+        return published
+
+    def _require_finite(self, step: int) -> None:
+        """Look at every weight; all ranks get the same answer, each looks at its own part."""
+        for name, model in self.models.items():
+            whole = [p.detach() for p in model.module.parameters()]
+            own = [p.to_local() if isinstance(p, DTensor) else p for p in whole]
+            if not all(gather(self.fabric, all(p.isfinite().all() for p in own))):
+                raise TrainingError(
+                    f"weights of {name} are not finite after step {step}, which is not saved; "
+                    f"lower the learning rate, or set stages.{self.name}.train.clip_norm"
+                )
 
     def _require_same(self, state: Mapping[str, Any], path: Path) -> None:
-        differences = changed(state["settings"], to_tree(self.settings))
+        differences = changed(state["settings"], self.settings)
         if state["sharded"] != self.sharded:
             differences.append(f"fsdp: {state['sharded']} -> {self.sharded}")
         for kind, now in (("optimizers", self.optimizers), ("states", self.states)):

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from avdata.cli.terminal import new_console
 from avdata.config import Pipeline, load_pipeline
@@ -26,6 +26,7 @@ from avdata.store import Store, is_remote
 from avdata.strict import build
 from stages.engine.errors import TrainingError
 from stages.engine.settings import TrainerSettings
+from stages.engine.termination import EXIT_CODE, Terminated, Termination
 
 if TYPE_CHECKING:
     from stages.engine.run import Run
@@ -37,24 +38,38 @@ PACKAGES = ("avdata", "torch", "lightning-fabric", "numpy", "safetensors")
 VARIABLES = re.compile(r"CUDA_|NCCL_|GLOO_|OMP_|MKL_|PYTORCH_|TORCH_|SLURM_(JOB|NNODES|PROCID)")
 
 
-def stage_folder(pipeline: Pipeline, name: str) -> Path:
-    """Return where the stage `name` of a run writes; raises SettingsError for a remote output."""
+def stage_folder(pipeline: Pipeline, name: str, settings_class: type | None = None) -> Path:
+    """Return where the stage `name` of a run writes; raises SettingsError for a remote output.
+
+    settings_class: the stage's own, by which the advice names the key that its shards go by.
+    """
     output = pipeline.output or f"runs/{pipeline.name}"
     if is_remote(output):
+        key = settings_class and _shards_key(settings_class)
+        rest = f"--set stages.{name}.{key}={output}" if key else "work on a local copy of the run"
         raise SettingsError(
             f"stages write to a local folder, but output is {output}; give --set output=FOLDER and "
-            f"--set stages.{name}.train.shards={output}"
+            f"{rest}"
         )
     return Path(output) / "stages" / name
+
+
+def _shards_key(settings_class: type) -> str | None:
+    """Return the key in a stage's section that names its shards; None if it has none."""
+    hints = get_type_hints(settings_class)
+    if "shards" in hints:
+        return "shards"
+    return "train.shards" if "shards" in get_type_hints(hints.get("train", object)) else None
 
 
 def read_settings(
     path: str, overrides: Sequence[str], name: str, cls: type[T]
 ) -> tuple[Pipeline, T]:
     """Return the pipeline, and the section `stages.<name>` of it as settings of class `cls`."""
-    pipeline = load_pipeline(path, overrides)
+    pipeline = load_pipeline(path, overrides, stages=(name,))
     pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
     section = build(cls, pipeline.stages.get(name) or {}, f"{path}: stages.{name}")
+    stage_folder(pipeline, name, cls)  # a stage that has nowhere to write says so before it works
     return pipeline, beside(section, pipeline_file(path).parent)
 
 
@@ -64,9 +79,11 @@ def launch(
     train: Callable[[Run[S]], None],
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Run a trainer as a program; ends the process with 0, 2 (the user must act) or 130 (stopped).
+    """Run a trainer as a program.
 
-    arguments: instead of the command line's.
+    Ends the process with 0, 2 (the user must act), 130 (stopped from the keyboard) or 143 (ended by
+    SIGTERM, after a checkpoint); after the last two, the same command goes on. arguments: instead
+    of the command line's.
     """
     parser = _parser(name, train.__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what was trained before")
@@ -108,6 +125,8 @@ def _explained_ends(name: str) -> Iterator[None]:
         _end(name, str(error), 2)
     except KeyboardInterrupt:
         _end(name, "stopped; the same command goes on where it was", 130)
+    except Terminated as end:
+        _end(name, str(end), EXIT_CODE)
 
 
 def _train(
@@ -121,7 +140,8 @@ def _train(
     from stages.engine.fabric import leave, make_fabric
     from stages.engine.run import Run
 
-    with ExitStack() as stack:
+    termination = Termination()
+    with termination.caught(), ExitStack() as stack:
         if os.environ.get("RANK", "0") == "0":
             store = Store(str(folder))
             stack.enter_context(store.lock())
@@ -130,21 +150,25 @@ def _train(
                 _forget(folder)
             _record(folder)
         fabric = make_fabric(settings.train)
-        run = Run(name, settings, pipeline, fabric, folder, new_console())
+        run = Run(name, settings, pipeline, fabric, folder, new_console(), termination)
         try:
             train(run)
         except torch.OutOfMemoryError as error:
             raise TrainingError(_memory_advice(name, settings, str(error))) from error
+        except Terminated as end:
+            if end.step is not None:
+                leave(fabric)
+            raise
         finally:
             run.close()
         leave(fabric)
 
 
 def _forget(folder: Path) -> None:
-    """Remove what an earlier training left; the product goes first, as it says "complete"."""
-    from stages.engine.checkpoint import PRODUCT_NAME
+    """Remove what an earlier training left; what says "complete" goes first."""
+    from stages.engine.checkpoint import unpublish
 
-    (folder / PRODUCT_NAME).unlink(missing_ok=True)
+    unpublish(folder)
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
 T = TypeVar("T")
+N = TypeVar("N", bound=Sized)
 SHOWN_KEYS = 8
 
 
@@ -20,7 +21,7 @@ class Meters:
         self.fabric = fabric
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._watched: list[tuple[int, Any, Tensor]] = []  # step, batch's keys, loss
+        self._watched: list[tuple[int, str, Any, Tensor]] = []  # step, what, batch's keys, value
 
     def add(self, values: Mapping[str, Tensor | float]) -> None:
         """Take in the values of one step; the same names on all ranks."""
@@ -29,22 +30,19 @@ class Meters:
             self._sums[name] = self._sums[name] + tensor if name in self._sums else tensor
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def watch(self, step: int, batch: Any, loss: Tensor) -> None:
-        """Remember a loss and the names of what it was computed on, to be checked by `reduce`."""
-        keys = getattr(batch, "keys", None)
-        if isinstance(batch, Tensor) and batch.ndim == 1:
-            keys = batch  # row numbers
-        self._watched.append((step, keys, loss.detach()))
+    def watch(self, step: int, what: str, value: Tensor, batch: Any = None) -> None:
+        """Remember a value and the names of what it was computed on, to be checked by `reduce`."""
+        self._watched.append((step, what, _keys(batch), value.detach()))
 
     def reduce(self) -> tuple[dict[str, float], str | None]:
-        """Return the means since the last call, and, if a loss was not finite, where it happened.
+        """Return the means since the last call, and what was not finite and where, if anything.
 
         All ranks must call it, and all get the same answer.
         """
         names = sorted(self._sums)
         means = [self._sums[name] / self._counts[name] for name in names]
-        losses = [loss.double() for _, _, loss in self._watched]
-        bad = (~torch.isfinite(torch.stack(losses))).any().double() if losses else None
+        watched = [value.double() for *_, value in self._watched]
+        bad = (~torch.isfinite(torch.stack(watched))).any().double() if watched else None
         flag = torch.zeros((), dtype=torch.float64) if bad is None else bad
         packed = torch.stack([*means, flag.to(self.fabric.device)])
         if self.fabric.world_size > 1:
@@ -56,18 +54,18 @@ class Meters:
         return dict(zip(names, values, strict=True)), where
 
     def _where(self) -> str:
-        """Return step, loss and keys of the first loss that is not finite on any rank."""
+        """Return the first value that is not finite on any rank; a loss before a gradient."""
         mine = next(
             (
-                (step, f"{float(loss)} on {_names(keys)}")
-                for step, keys, loss in self._watched
-                if not torch.isfinite(loss)
+                (step, keys is None, f"{what} is not finite at step {step}: {float(value)}{on}")
+                for step, what, keys, value in self._watched
+                for on in ["" if keys is None else f" on {_names(keys)}"]
+                if not torch.isfinite(value)
             ),
             None,
         )
         found = [entry for entry in gather(self.fabric, mine) if entry is not None]
-        step, text = min(found)
-        return f"step {step}: {text}"
+        return min(found)[-1]
 
 
 def gather(fabric: Fabric, value: T) -> list[T]:
@@ -77,6 +75,34 @@ def gather(fabric: Fabric, value: T) -> list[T]:
     values: list[Any] = [None] * fabric.world_size
     distributed.all_gather_object(values, value)
     return values
+
+
+def mean_over_samples(
+    fabric: Fabric, batches: Iterable[N], values_of: Callable[[N], Mapping[str, Tensor]]
+) -> dict[str, float]:
+    """Return the means over the samples of all batches of all ranks, by name.
+
+    values_of: from a batch to means over its samples.
+    """
+    sums: dict[str, float] = {}
+    count = 0
+    for batch in batches:
+        for name, value in values_of(batch).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
+        count += len(batch)
+    parts = gather(fabric, (sums, count))
+    total = sum(n for _, n in parts)
+    names = sorted({name for part, _ in parts for name in part})
+    return {name: sum(p.get(name, 0.0) for p, _ in parts) / total for name in names}
+
+
+def _keys(batch: Any) -> Any:
+    """Return what names the samples of a batch, or of the first part of it that can be named."""
+    if isinstance(batch, tuple | list):
+        return next((keys for keys in map(_keys, batch) if keys is not None), None)
+    if isinstance(batch, Tensor) and batch.ndim == 1:
+        return batch  # row numbers
+    return getattr(batch, "keys", None)
 
 
 def _names(keys: Any) -> str:

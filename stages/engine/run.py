@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -13,43 +13,36 @@ import yaml
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from avdata.config import Pipeline
 from avdata.loader import Batch
 from avdata.store import Store
 from avdata.strict import to_tree
 from stages.engine.batches import Batches, HeldOut, TensorBatch
-from stages.engine.checkpoint import PRODUCT_NAME, ModelCard, checkpoints
+from stages.engine.checkpoint import ModelCard, checkpoints, unpublish
 from stages.engine.data import Data, Look
 from stages.engine.display import Display
 from stages.engine.early_stopping import Best
 from stages.engine.ema import Ema
 from stages.engine.errors import TrainingError
-from stages.engine.fabric import eval_mode, frozen, sync_buffers, unsynced
+from stages.engine.fabric import eval_mode, sync_buffers
+from stages.engine.gradients import Values, accumulate, clipped, named, unsynced
 from stages.engine.keeper import Keeper, Stateful, Trained
-from stages.engine.meters import Meters, gather
+from stages.engine.meters import Meters, mean_over_samples
 from stages.engine.metrics_log import MetricsLog
 from stages.engine.rng import generator_for, seed_all
 from stages.engine.settings import TrainerSettings
+from stages.engine.termination import Terminated, Termination
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 S = TypeVar("S", bound=TrainerSettings)
 B = TypeVar("B")
+M = TypeVar("M")
+N = TypeVar("N", bound=Sized)
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
 St = TypeVar("St", bound=Stateful)
-Values = Mapping[str, Tensor]
-
-
-class Sized(Protocol):
-    """A batch: it knows how many samples it holds."""
-
-    def __len__(self) -> int: ...
-
-
-N = TypeVar("N", bound=Sized)
 
 
 class Run(Generic[S]):
@@ -66,6 +59,7 @@ class Run(Generic[S]):
         fabric: Fabric,
         folder: Path,
         console: Console,
+        termination: Termination,
     ) -> None:
         self.name, self.settings, self.pipeline = name, settings, pipeline
         self.fabric, self.folder, self.console = fabric, folder, console
@@ -79,34 +73,50 @@ class Run(Generic[S]):
             self.shards, settings.train, self.seed, self.rank, self.world_size, self.device
         )
         self._keeper = Keeper(name, folder, self.seed, settings, fabric, self.generator)
-        self._meters = Meters(fabric)
+        self._meters, self._termination = Meters(fabric), termination
         self._best = Best(settings.train)
         self._evaluated: dict[str, float] = {}
         self._evaluate_every = 0
         self._log: MetricsLog | None = None
         self._display: Display | None = None
+        self._keeper.add("states", "best", self._best)
         seed_all(self.seed, name, "weights")  # on all ranks the same: weights are drawn from it
 
     # What is trained, and on what
 
-    def batches(self, split: str = "train", **look: Unpack[Look]) -> Batches[Batch, TensorBatch]:
-        """Return this rank's endless micro-batches of a split of the shards."""
-        return self.state(f"batches {split}", self._data.batches(split, **look))
+    def batches(
+        self,
+        split: str = "train",
+        *,
+        shards: str | None = None,
+        name: str | None = None,
+        **look: Unpack[Look],
+    ) -> Batches[Batch, TensorBatch]:
+        """Return this rank's endless micro-batches of a split of the shards.
+
+        shards: another folder of shards, or run, than `run.shards`. name: of this order of clips,
+        for trainings that go through a split more than once.
+        """
+        made = self._data.batches(split, shards=shards, name=name, **look)
+        return self.state(f"batches {name or split}", made)
 
     def held_out(
         self,
         split: str = "val",
         *,
+        shards: str | None = None,
         batch_size: int | None = None,
         drop_last: bool = False,
         **look: Unpack[Look],
     ) -> HeldOut:
         """Return one pass over a split, the same each time, divided over the ranks.
 
-        batch_size: per rank; None: as in training. drop_last: whole batches only, the same number
-        on each rank, for losses that compare the samples of a batch.
+        shards: as for `batches`. batch_size: per rank; None: as in training. drop_last: whole
+        batches only, the same number on each rank, for losses that compare the samples of a batch.
         """
-        return self._data.held_out(split, batch_size=batch_size, drop_last=drop_last, **look)
+        return self._data.held_out(
+            split, shards=shards, batch_size=batch_size, drop_last=drop_last, **look
+        )
 
     def rows(
         self, n: int, name: str = "rows", *, of: str = ""
@@ -122,9 +132,9 @@ class Run(Generic[S]):
     ) -> Any:
         """Return the module on the device, compiled and distributed as the settings say.
 
-        Its weights become `name.safetensors`. The first model with a card is the product of the
-        training. ema: average its weights, if the settings give a decay. Call it by its forward:
-        other methods need `mark_forward_method` first, as in Lightning Fabric.
+        Its weights become `name.safetensors`. A model with a card is a product of the training,
+        which other stages may use. ema: average its weights, if the settings give a decay. Call it
+        by its forward: other methods need `mark_forward_method` first, as in Lightning Fabric.
         """
         train = self.settings.train
         made: Any = torch.compile(module) if train.compile else module
@@ -132,17 +142,17 @@ class Run(Generic[S]):
         average = None
         if ema and train.ema_decay is not None:
             average = Ema(module, train.ema_decay, train.ema_start_step)
-        self._keeper.models[name] = Trained(module, wrapped, card, average)
+        self._keeper.add("models", name, Trained(module, wrapped, card, average))
         return wrapped
 
     def optimizer(self, name: str, optimizer: Opt) -> Opt:
         """Register an optimiser over parameters of registered models, and return it."""
-        self._keeper.optimizers[name] = optimizer
+        self._keeper.add("optimizers", name, optimizer)
         return optimizer
 
     def state(self, name: str, thing: St) -> St:
         """Register anything else that a resume needs, the same on all ranks; return it."""
-        self._keeper.states[name] = thing
+        self._keeper.add("states", name, thing)
         return thing
 
     # The loop
@@ -150,13 +160,13 @@ class Run(Generic[S]):
     def steps(self, batches: Batches[Any, Any]) -> Iterator[int]:
         """Yield the step numbers up to `total_steps`, from 1 or after the last checkpoint.
 
-        After each step: losses are checked, means logged, checkpoints written; ends early when
-        patience does. Models, optimisers and states must be registered before.
+        batches: whose length is an epoch. After each step: losses and gradients are checked, means
+        logged, checkpoints written; ends early when patience does, and with Terminated, after a
+        checkpoint, when SIGTERM comes. Models, optimisers and states must be registered before.
         """
         train = self.settings.train
         self.total_steps = train.steps or train.epochs * len(batches)
         self._evaluate_every = train.evaluate_every or len(batches)
-        self._keeper.states["best"] = self._best
         self.step = self._keeper.resume()
         if self.is_main:  # not before: a training that refuses these settings keeps its own
             text = yaml.safe_dump(to_tree(self.settings), sort_keys=False)
@@ -165,69 +175,76 @@ class Run(Generic[S]):
             self._note(f"{self.name} was complete at step {self.step}")
             return self._finish()
         if self.is_main:
-            (self.folder / PRODUCT_NAME).unlink(missing_ok=True)
+            unpublish(self.folder)
             self._log = MetricsLog(self.folder, self.step)
             self._display = Display(
                 self.console, self.name, self.step, self.total_steps, train.batch_size
             )
         if self.step:
             self._note(f"{self.name} goes on after step {self.step}")
+        self._termination.begin(self.fabric)
         while self.step < self.total_steps and not self._best.exhausted:
             self.step += 1
             yield self.step
-            self._end_of_step(batches)
+            self._end_of_step()
         self._finish()
+        self._termination.end()
+
+    def draw(self, batches: Iterator[B], forward: Callable[[B], M]) -> list[M]:
+        """Return what `forward` makes of each of this step's micro-batches.
+
+        Losses of several `backward` share it, with the graph that leads to it: one forward pass
+        of a generator, say, for its own loss and its discriminator's.
+        """
+        with unsynced(self.fabric, self._keeper.models.values()):
+            return [forward(next(batches)) for _ in range(self.settings.train.accumulate)]
 
     def backward(
         self,
         models: nn.Module | Sequence[nn.Module],
-        batches: Iterator[B],
+        batches: Iterator[B] | Sequence[B],
         loss: Callable[[B], Tensor | Values],
     ) -> dict[str, Tensor]:
         """Add the gradient of the mean loss over this step's micro-batches to `models`.
 
-        loss: from a micro-batch to its mean loss, or to values among which is "loss". Other
-        registered models are frozen meanwhile: gradients flow through them, not into them.
-        Returns the means, detached.
+        batches: micro-batches to take, or those that `draw` returned. loss: from a micro-batch to
+        its mean loss, or to values among which is "loss". Other registered models are frozen
+        meanwhile: gradients flow through them, not into them. Returns the means, detached.
         """
-        trained = (models,) if isinstance(models, nn.Module) else tuple(models)
-        others = [m for m in self._keeper.models.values() if m.wrapped not in trained]
-        accumulate = self.settings.train.accumulate
-        means: dict[str, Tensor] = {}
-        with frozen(self.fabric, [m.module for m in others], [m.wrapped for m in others]):
-            for number in range(accumulate):
-                batch = next(batches)
-                # Ranks exchange gradients with the last micro-batch only.
-                with unsynced(self.fabric, trained, enabled=number < accumulate - 1):
-                    values = named(loss(batch))
-                    self.fabric.backward(values["loss"] / accumulate)
-                self._meters.watch(self.step, batch, values["loss"])
-                for name, value in values.items():
-                    share = value.detach() / accumulate
-                    means[name] = means[name] + share if name in means else share
-        return means
+        wanted = (models,) if isinstance(models, nn.Module) else tuple(models)
+        known = self._keeper.models.values()
+        trained = [model for model in known if model.wrapped in wanted]
+        if len(trained) < len(wanted):
+            raise ValueError("backward takes models as run.model returned them")
+        return accumulate(
+            self.fabric,
+            trained,
+            [model for model in known if model.wrapped not in wanted],
+            batches,
+            self.settings.train.accumulate,
+            loss,
+            lambda value, batch: self._meters.watch(self.step, "the loss", value, batch),
+        )
 
     def update(self, optimizer: torch.optim.Optimizer, lr: float | None = None) -> Tensor:
         """Clip, step, clear the gradient, average weights; return the gradient's norm (unclipped).
 
         lr: learning rate of this step for all groups; None: as it is.
         """
+        name = self._keeper.name_of(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if lr is not None:
             for group in optimizer.param_groups:
                 group["lr"] = lr
-        limit = self.settings.train.clip_norm
-        if limit is None:
-            norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        else:
-            norm = clip_grad_norm_(parameters, limit)
+        norm = clipped(parameters, self.settings.train.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         own = {id(p) for p in parameters}
         for model in self._keeper.models.values():
             if model.ema is not None and any(id(p) in own for p in model.module.parameters()):
                 model.ema.update(self.step)
-        return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self._meters.watch(self.step, f"the norm of the gradient of {name}", norm)
+        return norm
 
     def log(self, values: Mapping[str, Tensor | float]) -> None:
         """Take in values of this step: logged as means over steps and ranks, every `log_every`."""
@@ -258,17 +275,9 @@ class Run(Generic[S]):
         self, batches: Iterable[N], loss: Callable[[N], Tensor | Values], prefix: str = "val_"
     ) -> dict[str, float]:
         """Return the means of `loss` over all samples of all ranks, names prefixed."""
-        sums: dict[str, float] = {}
-        count = 0
         with self.evaluating():
-            for batch in batches:
-                for name, value in named(loss(batch)).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
-                count += len(batch)
-        parts = gather(self.fabric, (sums, count))
-        total = sum(n for _, n in parts)
-        names = sorted({name for part, _ in parts for name in part})
-        return {f"{prefix}{n}": sum(p.get(n, 0.0) for p, _ in parts) / total for n in names}
+            means = mean_over_samples(self.fabric, batches, lambda batch: named(loss(batch)))
+        return {f"{prefix}{name}": value for name, value in means.items()}
 
     def log_evaluation(self, values: Mapping[str, float]) -> None:
         """Log an evaluation with this step; it decides about the best checkpoint and stopping.
@@ -280,12 +289,13 @@ class Run(Generic[S]):
 
     # Behind the loop
 
-    def _end_of_step(self, batches: Batches[Any, Any]) -> None:
+    def _end_of_step(self) -> None:
         train, step = self.settings.train, self.step
         evaluated, self._evaluated = self._evaluated, {}
         improved = bool(evaluated) and self._best.update(step, evaluated)
         done = step == self.total_steps or self._best.exhausted
-        save = done or improved or step % train.checkpoint_every == 0
+        ended = not done and self._termination.agreed()
+        save = done or improved or ended or step % train.checkpoint_every == 0
         values: dict[str, float] = {}
         if save or evaluated or step % train.log_every == 0:
             means, spoilt = self._meters.reduce()
@@ -294,27 +304,30 @@ class Run(Generic[S]):
             values = {**means, **evaluated}
         if self._log is not None and self._display is not None:
             if values:
-                speed = self._display.speed(step, batches.waited_s)
+                speed = self._display.speed(step, self._keeper.waited_s)
                 self._log.write(step, {**values, **speed})
             self._display.show(step, values)
         if save:
             sync_buffers(self.fabric, [m.module for m in self._keeper.models.values()])
             self._keeper.save(step, evaluated, keep=self._best.step)
+        if ended:
+            self._termination.end()
+            raise Terminated(step)
 
     def _finish(self) -> None:
         if self._best.metric is not None and self._best.step is None:
             self._note(
                 f"{self._best.metric} was never evaluated: the last checkpoint is the result"
             )
-        product = self._keeper.publish(self._best.step)
-        if product is not None:
-            self._note(f"{self.name} is complete: {product}")
+        products = self._keeper.publish(self._best.step)
+        if products:
+            self._note(f"{self.name} is complete: {', '.join(map(str, products))}")
 
     def _advice(self, spoilt: str) -> str:
         found = checkpoints(self._keeper.checkpoints)
         good = f"the last good checkpoint is {found[max(found)]}" if found else "nothing was saved"
         return (
-            f"the loss is not finite at {spoilt}; {good}; lower the learning rate, set "
+            f"{spoilt}; {good}; lower the learning rate, set "
             f"stages.{self.name}.train.clip_norm, or look at these samples"
         )
 
@@ -327,8 +340,3 @@ class Run(Generic[S]):
         for thing in (self._log, self._display):
             if thing is not None:
                 thing.close()
-
-
-def named(values: Tensor | Values) -> Values:
-    """Return what a loss function gave as named values."""
-    return {"loss": values} if isinstance(values, Tensor) else values

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, Protocol
 
-from avdata.strict import setting
+from avdata.strict import setting, to_tree
 
 # Settings under `train` that may differ when a training goes on: they leave what is learnt alone,
 # or only say how long to learn.
@@ -33,7 +33,9 @@ class TrainSettings:
         1, "Micro-batches that make up an update: more of them need less memory, learn the same."
     )
     precision: Literal["fp32", "tf32", "bf16"] = setting(
-        "fp32", "fp32; tf32: faster matrix products on CUDA; bf16: autocast, weights stay float32."
+        "fp32",
+        "fp32: exact on CUDA too; tf32: faster matrix products and convolutions there, of 10 bits; "
+        "bf16: autocast, weights stay float32.",
     )
     compile: bool = setting(False, "Compile models by torch.compile.")
     clip_norm: float | None = setting(None, "Largest norm of the gradient; null: as it comes.")
@@ -92,15 +94,28 @@ class TrainerSettings(Protocol):
     def train(self) -> TrainSettings: ...
 
 
-def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return `key: before -> now` for what changed and is not free to change."""
-    old, new = _flat(before), _flat(now)
+def changed(before: Mapping[str, Any], settings: TrainerSettings) -> list[str]:
+    """Return `key: before -> now` for what changed and is not free to change.
+
+    before: as plain values. A setting that did not exist then counts as its default, so a new one
+    leaves what older trainings learn alone.
+    """
+    new, default = _flat(to_tree(settings)), _flat(_defaults(settings))
+    old = {**{name: default[name] for name in new if name in default}, **_flat(before)}
     free = {f"train.{name}" for name in FREE}
     return [
         f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
         for name in sorted((old.keys() | new.keys()) - free)
         if old.get(name) != new.get(name)
     ]
+
+
+def _defaults(settings: Any) -> dict[str, Any]:
+    known = [f for f in fields(settings) if f.default is not MISSING or callable(f.default_factory)]
+    return {
+        f.name: to_tree(f.default_factory() if callable(f.default_factory) else f.default)
+        for f in known
+    }
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avdata.loader import ahead
+from avdata.shards.ahead import ahead
 from avdata.store import Store
 from avdata.strict import digest
 from stages.evaluation.asks import Asks

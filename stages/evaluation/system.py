@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, nearest
 from avdata.store import sha256_file
 from avdata.strict import digest
-from stages.engine.errors import nearest
 from stages.families import families
 from stages.generation.inputs import PICTURE_SUFFIXES
 from stages.pairs.samples import Samples, frames_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from avdata.frames import resize
+from avdata.frames import squash
 from stages.generation.inputs import Picture, Sound
 from stages.generation.painter import Ask, Explains, HasLatents, Hears, Painter
 from stages.generation.sheets import (
@@ -196,7 +196,7 @@ def size_of(painter: Painter) -> tuple[int, int]:
 def resized(painter: Painter, picture: Picture) -> NDArray[np.uint8]:
     """Return a picture at the size of the painter's own."""
     side = painter.resolution_px
-    return np.array(resize(picture.image, side, side))
+    return np.array(squash(picture.image, side, side))
 
 
 def _painted(

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avdata import frames, weights
 from avdata.frames import IMAGENET_MEAN, IMAGENET_STD
 from stages.engine.batches import Triple, normalised
 from stages.engine.checkpoint import load_model
 from stages.engine.errors import CheckpointError
 from stages.models import build
 from stages.nn.encoder import Encoder
-from stages.nn.pictures import squashed
 from stages.nn.published import load_published
 
 
@@ -73,7 +73,7 @@ class FrozenEncoder(Encoder):
 
     def pictures(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         side = self.view_px
-        seen = images if side is None else [squashed(image, side) for image in images]
+        seen = images if side is None else [frames.squash(image, side, side) for image in images]
         features: NDArray[np.float32] = self.of_pixels(np.stack(seen), self.device).cpu().numpy()
         return features
 
@@ -95,9 +95,10 @@ def load_image_encoder(
     """Return the image encoder of a training of ours, or of a published SwAV checkpoint.
 
     path: a training's folder or weights file (.safetensors: an image encoder, or SwAV around it),
-    or the published ResNet-50 in torch's format. Raises CheckpointError or WeightsError.
+    the published ResNet-50 in torch's format, or its name in the weights table (swav_resnet50).
+    Raises CheckpointError or WeightsError.
     """
-    path = Path(path)
+    path = weights.resolve(path)
     if path.is_dir() or path.suffix == ".safetensors":
         network, metadata = load_model(path)
         name, settings = metadata["model"], dict(metadata["settings"])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avdata import weights
 from avdata.errors import WeightsError
 from avdata.frames import normalise
 from stages.nn.encoder import Encoder
@@ -19,7 +20,7 @@ from stages.nn.encoder import Encoder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DEFAULT = "openai/clip-vit-base-patch32"
+DEFAULT = "clip_vit_b32"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_TOKENS = 77
@@ -50,7 +51,7 @@ class ClipEncoder(Encoder):
 
     @classmethod
     def load(cls, name_or_folder: str = DEFAULT, *, device: str | torch.device = "cpu") -> Self:
-        """Load from a local folder in the hub's layout, the hub's cache, or the hub.
+        """Load from the weights table, a local folder in the hub's layout, or the hub.
 
         Raises WeightsError, with what to do, if it cannot be had.
         """
@@ -63,6 +64,7 @@ class ClipEncoder(Encoder):
             raise WeightsError(
                 f"CLIP needs the package transformers ({error}); run: pip install 'avdata[eval]'"
             ) from None
+        name, name_or_folder = name_or_folder, str(weights.resolve(name_or_folder))
         local = Path(name_or_folder).is_dir()
         for only_local in (True,) if local else (True, False):
             try:
@@ -73,7 +75,7 @@ class ClipEncoder(Encoder):
             except (OSError, ValueError) as error:
                 answer = str(error).strip().splitlines()[0]
                 continue
-            return cls(model, tokenizer, name=name_or_folder, device=device)
+            return cls(model, tokenizer, name=name, device=device)
         if local:
             raise WeightsError(
                 f"the folder {name_or_folder} holds no complete CLIP model: {answer}; it needs "

@@ -13,7 +13,7 @@ from torch import Tensor
 from avdata import weights
 from avdata.errors import WeightsError
 from avdata.store import sha256_file
-from stages.engine.checkpoint import load_weights
+from stages.engine.checkpoint import described, load_weights
 from stages.nn.encoder import Encoder
 from stages.nn.inception import FEATURE_DIM, IMAGE_PX, InceptionV3, load_trunk
 from stages.nn.published import read_plain
@@ -67,7 +67,7 @@ class InceptionFeatures(Encoder):
         (.safetensors, or a training's folder). Raises WeightsError for anything else.
         """
         if path is None:
-            file, source = weights.path_or_get("fid_inception"), "FID, 2015"
+            file, source = weights.path("fid_inception"), "FID, 2015"
             return cls._script(file, source, resize, device)
         given = Path(path)
         if given.is_dir() or given.suffix == ".safetensors":
@@ -103,7 +103,8 @@ class InceptionFeatures(Encoder):
         metadata, state = load_weights(path)
         if metadata.get("model") != "inception":
             raise WeightsError(f"{path} holds the model {metadata.get('model')!r}, not 'inception'")
-        model = InceptionV3(**metadata["settings"])
+        model = described(metadata, path)
+        assert isinstance(model, InceptionV3)
         if not load_trunk(model, state):
             raise WeightsError(f"{path}: the class head is missing or has another size")
         file = path / "model.safetensors" if path.is_dir() else path

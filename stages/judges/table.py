@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from avdata.errors import SettingsError
-from stages.engine.errors import nearest
+from avdata.errors import SettingsError, nearest
 from stages.judges.thumbnail import Thumbnail
 from stages.nn.encoder import Encoder
 

@@ -7,19 +7,18 @@ spectrograms where the model is, so that the loader hands over 16-bit sound alon
 from __future__ import annotations
 
 import torch
-from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from avdata.audio import spectrograms
 from avdata.audio.spec import AudioSpec
-from avdata.audio.spectrograms import mel_filters
 
 
 class Frontend(nn.Module):
     """Mono sound [B, n] in [-1, 1) at the spec's rate → float32 [B, *spec.shape].
 
-    int16 sound, as the loader hands it over, is divided by 32768. It is always computed in float32:
-    the logarithm of quiet bands has no meaning in half precision.
+    int16 sound, as the loader hands it over, is divided by 32768. As in numpy, spectra are computed
+    in float64, whatever the precision of the training.
     """
 
     window: Tensor  # [segment]
@@ -28,14 +27,10 @@ class Frontend(nn.Module):
     def __init__(self, spec: AudioSpec) -> None:
         super().__init__()
         self.spec = spec
-        kind = ("tukey", 0.25) if spec.window == "tukey" else "hann"
-        window = torch.from_numpy(get_window(kind, spec.window_length)).float()
-        if spec.edges != "none":
-            before = (spec.n_fft - spec.window_length) // 2
-            window = F.pad(window, (before, spec.n_fft - spec.window_length - before))
         # Not part of checkpoints, which carry the spec itself.
+        window = torch.tensor(spectrograms.window(spec))
         self.register_buffer("window", window, persistent=False)
-        mel = torch.from_numpy(mel_filters(spec)) if spec.mel != "none" else torch.empty(0)
+        mel = torch.tensor(spectrograms.mel_filters(spec) if spec.mel != "none" else [])
         self.register_buffer("mel", mel, persistent=False)
 
     @torch.no_grad()
@@ -64,7 +59,7 @@ class Frontend(nn.Module):
         with torch.autocast(sound.device.type, enabled=False):
             if spec.clip:
                 sound = sound.clamp(-1, 1)
-            image = self._spectrum(sound.float())  # [B, bands, frames]
+            image = self._spectrum(sound.double())  # [B, bands, frames]
             if spec.mel != "none":
                 image = self.mel.T @ image
             if spec.log == "natural":
@@ -79,7 +74,7 @@ class Frontend(nn.Module):
             if spec.resize_px is not None:
                 size = (spec.resize_px, spec.resize_px)
                 image = F.interpolate(image, size, mode="bilinear", align_corners=False)
-            return image
+            return image.float()
 
     def _spectrum(self, sound: Tensor) -> Tensor:
         """Return the magnitude, power or power spectral density, [B, n_fft // 2 + 1, frames]."""
@@ -115,11 +110,7 @@ class Frontend(nn.Module):
 
 
 def _standardised(image: Tensor) -> Tensor:
-    """Return (x - mean) / (std + 1e-9) over each clip.
-
-    Taken relative to one of its values, which changes nothing but the rounding: the spectrogram of
-    silence becomes exactly 0, not its rounding errors divided by themselves.
-    """
+    """Return (x - mean) / (std + 1e-9) over each clip, taken relative to one value as in numpy."""
     image = image - image[:, :1, :1]
     mean = image.mean(dim=(1, 2), keepdim=True)
     std = image.std(dim=(1, 2), correction=0, keepdim=True)

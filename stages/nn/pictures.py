@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 
@@ -20,9 +19,3 @@ def as_images(x: Tensor) -> NDArray[np.uint8]:
     scaled = x.detach().float().clamp(-1, 1).add(1).mul(127.5).round().byte()
     images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
     return images
-
-
-def squashed(image: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Return a picture [H, W, 3] squashed to [side, side, 3] (bilinear, antialiased)."""
-    picture = Image.fromarray(image).resize((side_px, side_px), Image.Resampling.BILINEAR)
-    return np.array(picture)

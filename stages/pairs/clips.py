@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avdata.errors import ClipError, SettingsError, ShardError
-from avdata.loader import ahead
 from avdata.seeding import keyed_fraction, rng_for
+from avdata.shards.ahead import ahead
 from avdata.shards.folder import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
 from avdata.shards.sampling import rank_batches
 from avdata.shards.views import View, view_audio, view_image

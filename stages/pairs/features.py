@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from avdata.errors import WeightsError
-from avdata.loader import ahead
+from avdata.shards.ahead import ahead
 from avdata.shards.folder import ByteRange, read_ranges
 from avdata.shards.views import View, view_image
 from avdata.strict import digest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from avdata import audio, frames
 from avdata.errors import SettingsError
-from avdata.frames import resize
+from avdata.frames import squash
 from avdata.shards.folder import read_ranges
 from avdata.strict import digest
 from stages.nn.encoder import Kind
@@ -45,12 +45,12 @@ class Samples:
         return Samples(self.kind, identity, len(places), read)
 
     def resized(self, side_px: int) -> Samples:
-        """Return the pictures brought to one size, side_px squared (bicubic, antialiased)."""
+        """Return the pictures brought to one size, side_px squared (`avdata.frames.squash`)."""
 
         def read(rows: Sequence[int]) -> list[Any]:
-            return [resize(image, side_px, side_px) for image in self.read(rows)]
+            return [squash(image, side_px, side_px) for image in self.read(rows)]
 
-        identity = {"of": dict(self.identity), "side_px": side_px}
+        identity = {"of": dict(self.identity), "squashed_px": side_px}
         return Samples(self.kind, identity, self.n, read)
 
 

@@ -68,9 +68,8 @@ class Generator(nn.Module):
                 f"z_dim must be a multiple of {n_blocks + 1} at a resolution of {resolution} (one "
                 f"chunk for the first layer and one per block), got {z_dim}"
             )
-        sides = [BOTTOM_PX * 2**n for n in range(1, n_blocks + 1)]
-        if unknown := set(attention_px) - set(sides):
-            raise ValueError(f"attention_px {sorted(unknown)} is none of the sides {sides}")
+        sides = generator_sides(resolution)
+        _require_sides(attention_px, sides)
         self.resolution, self.z_dim, self.feature_dim = resolution, z_dim, feature_dim
         self.chunk = z_dim // (n_blocks + 1)
 
@@ -99,7 +98,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """D(x, h) = wᵀφ(x) + b + ⟨V h + c, φ(x)⟩, with φ the sum over the last feature map.
 
-    Projection discriminator (Miyato and Koyama, ICLR 2018) on the instance feature.
+    Projection discriminator (Miyato and Koyama, ICLR 2018) on the instance feature. Arguments as of
+    the generator, ValueError too.
     """
 
     def __init__(
@@ -117,7 +117,8 @@ class Discriminator(nn.Module):
             DiscriminatorBlock(a, b, downsample=n < halvings, first=n == 0)
             for n, (a, b) in enumerate(pairwise([3, *widths]))
         )
-        sides = [resolution // 2 ** min(n + 1, halvings) for n in range(len(widths))]
+        sides = discriminator_sides(resolution)
+        _require_sides(attention_px, sides)
         self.attentions = _attentions(sides, widths, attention_px)
         self.score = SpectralLinear(widths[-1], 1)
         self.embed_feature = SpectralLinear(feature_dim, widths[-1])
@@ -131,6 +132,23 @@ class Discriminator(nn.Module):
         phi = F.relu(x).sum(dim=(2, 3))  # [B, C]
         score: Tensor = self.score(phi).squeeze(1) + (self.embed_feature(h) * phi).sum(dim=1)
         return score
+
+
+def generator_sides(resolution: int) -> list[int]:
+    """Return the output side of each block of a generator."""
+    return [BOTTOM_PX * 2**n for n in range(1, len(_of_resolution(GENERATOR_WIDTHS, resolution)))]
+
+
+def discriminator_sides(resolution: int) -> list[int]:
+    """Return the output side of each block of a discriminator."""
+    n_blocks = len(_of_resolution(DISCRIMINATOR_WIDTHS, resolution))
+    halvings = DISCRIMINATOR_HALVINGS[resolution]
+    return [resolution // 2 ** min(n, halvings) for n in range(1, n_blocks + 1)]
+
+
+def _require_sides(attention_px: Sequence[int], sides: Sequence[int]) -> None:
+    if unknown := set(attention_px) - set(sides):
+        raise ValueError(f"attention_px {sorted(unknown)} is none of the sides {sides}")
 
 
 def _attentions(

@@ -115,7 +115,14 @@ def _decode(
     """Write all pictures of the split, in the order of its index, to one .npy file."""
     view = View(only="image", image_size_px=size_px)
     loader = Loader(
-        shards, split, batch_size=64, shuffle=False, uneven="keep", workers=workers, view=view
+        shards,
+        split,
+        batch_size=64,
+        rank=0,  # one process makes them for all
+        world_size=1,
+        workers=workers,
+        shuffle=False,
+        view=view,
     )
     n = read_dataset(open_folder(shards))["splits"][split]["clips"]
     array = np.lib.format.open_memmap(path, "w+", np.uint8, (n, size_px, size_px, 3))

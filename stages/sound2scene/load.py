@@ -20,13 +20,8 @@ from avdata.store import sha256_file
 from stages.engine.checkpoint import PRODUCT_NAME, require_audio
 from stages.engine.checkpoint import load_model as load_checkpoint
 from stages.engine.errors import CheckpointError
-from stages.engine.feature_space import (
-    SAME_VIEW,
-    FeatureSpace,
-    require_same_encoder,
-    warn_of_other_views,
-)
 from stages.image_encoder.frozen import load_image_encoder
+from stages.image_encoder.space import FeatureSpace, require_same_encoder, warn_of_other_views
 from stages.models import build
 from stages.nn.frontend import Frontend
 from stages.nn.published import load_published
@@ -41,6 +36,12 @@ STAGES = {
     "image_encoder": "train_image_encoder",
 }
 """Which trainer makes which part."""
+
+SAME_VIEW = (
+    "to have them alike, give stages.train_icgan.encoder_view_px and encoder_input_px the values "
+    "of stages.train_sound2scene.data.image_size_px and input_px, and train again"
+)
+"""What to do if its parts are shown pictures in different ways."""
 
 
 def load_model(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from avdata import frames
 from avdata.audio.spec import AudioSpec
 from avdata.audio.spectrograms import fit_samples
 from avdata.errors import SettingsError
@@ -25,7 +26,7 @@ from stages.image_encoder.frozen import FrozenEncoder
 from stages.nn.encoder import Encoder
 from stages.nn.frontend import Frontend
 from stages.nn.gradcam import cosine_to, grad_cam, own_length
-from stages.nn.pictures import as_images, as_pictures, squashed
+from stages.nn.pictures import as_images, as_pictures
 from stages.nn.sphere import Way, angle_rad, interpolated, unit_norm
 from stages.sound2scene.audio_encoder import AudioEncoder
 from stages.sound2scene.encoders import PictureEncoder, SoundEncoder
@@ -121,7 +122,8 @@ class Sound2Scene:
     @torch.no_grad()
     def seen(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Return z^V [B, D], of unit norm, of pictures [H, W, 3], each of any size."""
-        views = np.stack([squashed(picture, self.view.view_px) for picture in pictures])
+        side = self.view.view_px
+        views = np.stack([frames.squash(picture, side, side) for picture in pictures])
         return unit_norm(self.features(as_pictures(views, self.device)))
 
     def latent(self, end: Sound | Picture) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -16,8 +17,11 @@ from avdata.audio.spec import AudioSpec
 from avdata.audio.spectrograms import features
 from avdata.config import SelectSettings
 from avdata.errors import SettingsError
+from avdata.media_tar import TarReader
 from avdata.scorers import make_scorer
-from avdata.scorers.localizer import iter_patches
+from avdata.scorers.base import ScoredClip
+from avdata.scorers.localizer import Model, iter_patches
+from avdata.shards.views import View, view_image
 from tests.clip_factory import RATE_HZ, ClipFactory, clicks, plain, scored
 from tests.localizer_factory import AUDIO, GRID, METADATA, export_localizer
 
@@ -60,6 +64,29 @@ def test_patches_are_the_front_end_of_the_sound_around_each_frame() -> None:
         start = round(t * RATE_HZ) - 1776
         expected = features(sound[start : start + 3552], AUDIO)
         np.testing.assert_array_equal(patch, expected)
+
+
+# what the localizer sees
+
+
+@pytest.mark.parametrize("stored_px", [(200, 150), (64, 64), (40, 30)])
+def test_pictures_are_what_the_loader_shows_in_training(
+    factory: ClipFactory, tmp_path: Path, stored_px: tuple[int, int]
+) -> None:
+    # Hard edges everywhere: another filter, or a decoder at a fraction of the size, would show.
+    width, height = stored_px
+    noise = np.random.default_rng(0).integers(0, 256, (3, height, width, 3)).astype(np.uint8)
+    clip = factory.clip("a", list(noise), [0.0, 0.5, 1.0], tone(300, 0, 2, 2))
+    file = export_localizer(tmp_path / "tiny.onnx")
+    model = Model(file.read_bytes(), str(file))
+    with TarReader(factory.part().store) as reader:
+        seen = model.pixels(ScoredClip(clip, reader, 0).images())
+        assert clip.media is not None
+        stored = [reader.read(clip.media.path, frame) for frame in clip.media.frames]
+    view = View(image_size_px=METADATA["image_px"])
+    loaded = [view_image(data, view, np.random.default_rng(0)) for data in stored]
+    expected = (np.stack(loaded) / 255 - METADATA["mean"]) / METADATA["std"]
+    np.testing.assert_allclose(seen, expected.transpose(0, 3, 1, 2), atol=1e-6)
 
 
 # localizer
@@ -182,8 +209,18 @@ def changed_metadata(path: str, value: Any) -> dict[str, Any]:
         ({"metadata": changed_metadata("audio.pitch", 1)}, "audio: .*unknown key 'pitch'"),
         ({"metadata": changed_metadata("audio.n_mels", 32)}, r"takes audio of shape .*\[T, 1, 32"),
         ({"metadata": changed_metadata("audio.n_samples", 8352)}, r"\[T, 1, 24, 50\]"),
+        ({"metadata": "[" * 100_000}, "not JSON"),
+        ({"metadata": '{"version": ' + "9" * 5000 + "}"}, "not JSON"),
+        ({"metadata": changed_metadata("image_px", 10**9)}, "image_px must be 1 to 4096"),
+        ({"metadata": changed_metadata("mean", [0.0, 0.0, float("nan")])}, "3 numbers"),
+        ({"metadata": changed_metadata("std", [1.0, 1.0, float("inf")])}, "3 numbers"),
+        ({"metadata": changed_metadata("audio.n_samples", 10**15)}, "n_samples must be a usual"),
+        ({"metadata": changed_metadata("audio.sample_rate_hz", -1)}, "must be positive"),
+        ({"metadata": changed_metadata("audio.log_offset", float("nan"))}, "log_offset must be"),
+        ({"metadata": changed_metadata("audio.n_frames", -5)}, "must be positive"),
+        ({"metadata": changed_metadata("audio.resize_px", 10**6)}, "resize_px is at most"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_files_that_break_the_contract_are_refused(
     tmp_path: Path, faults: dict[str, Any], says: str
@@ -195,9 +232,35 @@ def test_files_that_break_the_contract_are_refused(
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "no.onnx").write_bytes(b"<html>not here</html>")
-    with pytest.raises(SettingsError, match=r"cannot load .*no\.onnx"):
-        make_scorer(SelectSettings(scorer="localizer", localizer=str(tmp_path / "no.onnx")))
+    for content in (b"<html>not here</html>", bytes(8), b"\x80" * 100, b""):
+        (tmp_path / "no.onnx").write_bytes(content)
+        with pytest.raises(SettingsError, match=r"no\.onnx"):
+            make_scorer(SelectSettings(scorer="localizer", localizer=str(tmp_path / "no.onnx")))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_tensors_in_other_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
+    """What lies in the folder where a run happens to be started is not read."""
+    model = onnx.load(export_localizer(tmp_path / "tiny.onnx"))
+    if nested:  # the tensor of an attribute, in a branch
+        tensor = next(t for t in model.graph.initializer if t.name == "groups")
+        model.graph.initializer.remove(tensor)
+        constant = onnx.helper.make_node("Constant", [], ["groups"], value=tensor)
+        model.graph.node.insert(0, constant)
+    onnx.save(
+        model,
+        str(tmp_path / "outside.onnx"),
+        save_as_external_data=True,
+        location="groups.bin",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    assert (tmp_path / "groups.bin").exists()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="keeps tensors in other files"):
+        make_scorer(SelectSettings(scorer="localizer", localizer=str(tmp_path / "outside.onnx")))
 
 
 def test_the_contract_shows_a_valid_description(tmp_path: Path) -> None:

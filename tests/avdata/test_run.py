@@ -20,7 +20,6 @@ import pytest
 from rich.console import Console
 
 from avdata.config import Pipeline
-from avdata.errors import RunError
 from avdata.run.executors import executor
 from avdata.run.pipeline import run
 from avdata.run.progress import Progress
@@ -230,29 +229,6 @@ def test_each_step_works_alone_on_the_table_of_the_one_before(
 def test_a_step_takes_a_table_from_another_folder(done: Path, tmp_path: Path) -> None:
     run_inline(pipeline(done / "trim.parquet", tmp_path / "elsewhere"))
     assert shard_bytes(tmp_path / "elsewhere").keys() == shard_bytes(done).keys()
-
-
-def test_a_bug_fails_its_part_and_the_others_finish(
-    done: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from avdata.steps.select import SelectStep
-
-    original = SelectStep.run
-
-    def broken(self: SelectStep, clips: object, part: object) -> object:
-        out = original(self, clips, part)
-        if any(clip.url.endswith("/v3.mp4") for clip in out):
-            raise KeyError("a bug")
-        return out
-
-    settings = pipeline(manifest, tmp_path / "run")
-    with monkeypatch.context() as patch:
-        patch.setattr(SelectStep, "run", broken)
-        with pytest.raises(RunError, match=r"1 of \d+ parts crashed, first: KeyError\('a bug'\)"):
-            run_inline(settings)
-    assert len(list(iter_clips(Store(str(tmp_path / "run")), "select.parquet"))) == 22
-    run_inline(settings)
-    assert shard_bytes(tmp_path / "run") == shard_bytes(done)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from avdata import measures
 from avdata.clip import Clip, Status
 from avdata.config import Pipeline, Range, SelectSettings
 from avdata.errors import SettingsError
-from avdata.steps.select import SelectStep, pick
+from avdata.steps.select import SelectStep, pick, rules_in
 from avdata.strict import build
 from avdata.tables import read_clips, write_clips
 from tests.clip_factory import ClipFactory
@@ -49,17 +49,29 @@ def select(factory: ClipFactory, clips: list[Clip], seed: int = 0, **settings: A
             {"min": -50.0},
             -58.2,
             "below_min",
-            "loudness_lufs -58.2 is below the required -50",
+            "select.require.loudness_lufs: -58.2 is below the required -50",
         ),
         (
             "require",
             {"min": -50.0, "max": -10.0},
             -3.0,
             "above_max",
-            "loudness_lufs -3 is above the allowed -10",
+            "select.require.loudness_lufs: -3 is above the allowed -10",
         ),
-        ("require", {"min": -50.0}, None, "not_measured", "loudness_lufs was not measured"),
-        ("require", {"min": -50.0}, float("nan"), "not_measured", "loudness_lufs was not measured"),
+        (
+            "require",
+            {"min": -50.0},
+            None,
+            "not_measured",
+            "loudness_lufs: not measured on this clip",
+        ),
+        (
+            "require",
+            {"min": -50.0},
+            float("nan"),
+            "not_measured",
+            "loudness_lufs: not measured on this clip",
+        ),
         ("reject", {"min": -10.0}, -10.1, "", ""),
         ("reject", {"min": -40.0, "max": -30.0}, -41.0, "", ""),
         ("reject", {"min": -40.0, "max": -30.0}, -29.0, "", ""),
@@ -68,23 +80,29 @@ def select(factory: ClipFactory, clips: list[Clip], seed: int = 0, **settings: A
             {"min": -10.0},
             -10.0,
             "above_max",
-            "loudness_lufs -10 is rejected from -10 on",
+            "select.reject.loudness_lufs: -10 is rejected from -10 on",
         ),
         (
             "reject",
             {"max": -60.0},
             -70.0,
             "below_min",
-            "loudness_lufs -70 is rejected up to -60",
+            "select.reject.loudness_lufs: -70 is rejected up to -60",
         ),
         (
             "reject",
             {"min": -40.0, "max": -30.0},
             -35.0,
             "above_max",
-            "loudness_lufs -35 is rejected from -40 to -30",
+            "select.reject.loudness_lufs: -35 is rejected from -40 to -30",
         ),
-        ("reject", {"max": -60.0}, None, "not_measured", "loudness_lufs was not measured"),
+        (
+            "reject",
+            {"max": -60.0},
+            None,
+            "not_measured",
+            "loudness_lufs: not measured on this clip",
+        ),
     ],
 )
 def test_a_threshold_decides_and_says_why(
@@ -114,7 +132,7 @@ def test_yamnet_classes_are_thresholds_too(factory: ClipFactory) -> None:
     assert select(factory, [clip], require=rain)[0].status is Status.ACCEPTED
     (out,) = select(factory, [clip], require=rain, reject={"yamnet_max/Speech": Range(min=0.5)})
     assert out.reason == "above_max"
-    assert out.detail == "yamnet_max/Speech 0.9 is rejected from 0.5 on"
+    assert out.detail == "select.reject.yamnet_max/Speech: 0.9 is rejected from 0.5 on"
 
 
 def test_all_broken_rules_are_named_and_the_first_gives_the_reason(factory: ClipFactory) -> None:
@@ -127,8 +145,49 @@ def test_all_broken_rules_are_named_and_the_first_gives_the_reason(factory: Clip
     )
     assert out.reason == "below_min"
     assert out.detail == (
-        "loudness_lufs -60 is below the required -50; still_share 1 is rejected from 0.9 on"
+        "select.require.loudness_lufs: -60 is below the required -50; "
+        "select.reject.still_share: 1 is rejected from 0.9 on"
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["yamnet/Roaring cats (lions, tigers)", "yamnet_max/Whimper (dog)"]
+)
+def test_the_rules_in_a_detail_are_found_again(factory: ClipFactory, name: str) -> None:
+    scores = (0.6,) * len(measures.class_names())
+    clip = plain_clip(
+        factory, class_scores=scores, class_scores_max=scores, measures={"motion": 0.1}
+    )
+    (out,) = select(
+        factory, [clip], require={"motion": Range(min=0.5)}, reject={name: Range(min=0.5)}
+    )
+    assert rules_in(out.detail) == ["select.require.motion", f"select.reject.{name}"]
+    assert rules_in("") == rules_in("the clip has no sound: select.x") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "measure"),
+    [({"scorer": "av_sync"}, "av_sync_max"), ({"scorer": "localizer"}, "c_max")],
+)
+def test_the_best_score_is_a_measure_and_can_be_a_threshold(
+    factory: ClipFactory, tmp_path: Path, settings: dict[str, Any], measure: str
+) -> None:
+    # Red, grey and green frames; the tiny localizer hears low sounds as red.
+    settings["localizer"] = str(export_localizer(tmp_path / "tiny.onnx"))
+    red, green = (np.broadcast_to(np.uint8(c), (64, 64, 3)) for c in ((220, 20, 20), (20, 220, 20)))
+    sound = 0.3 * np.sin(2 * np.pi * 300 * np.arange(32000) / 16000)
+    clip = factory.clip("a", [red, GREY, red, green], [0.1, 0.6, 1.1, 1.6], sound)
+    (out,) = select(factory, [clip], **settings)
+    assert out.selection is not None
+    best = out.selection.frame_scores[out.selection.picks[0]]
+    assert best == max(out.selection.frame_scores)
+    assert out.measures[measure] == pytest.approx(best, rel=1e-6)
+
+    (low,) = select(factory, [clip], **settings, require={measure: Range(min=best + 0.1)})
+    assert (low.status, low.reason) == (Status.REJECTED, "below_min")
+    assert low.detail.startswith(f"select.require.{measure}: {best:.6g} is below")
+    (high,) = select(factory, [clip], **settings, reject={measure: Range(min=best - 0.1)})
+    assert (high.status, high.reason) == (Status.REJECTED, "above_max")
 
 
 def test_what_the_scorer_measures_can_be_a_threshold(factory: ClipFactory) -> None:
@@ -156,6 +215,10 @@ def test_what_the_scorer_measures_can_be_a_threshold(factory: ClipFactory) -> No
         (
             {"require": {"av_sync": Range(min=0)}},
             r"measured by steps\.select\.scorer: av_sync alone",
+        ),
+        (
+            {"reject": {"c_max": Range(max=0)}},
+            r"reject\.c_max.*steps\.select\.scorer: localizer alone",
         ),
         ({"require": {"motion": Range()}}, r"select\.require\.motion needs min, max or both"),
         ({"require": {"motion": Range(min=2, max=1)}}, "min 2 is above max 1"),

@@ -18,6 +18,7 @@ from avdata.frames import decode_jpeg
 from avdata.shards.folder import read_dataset
 from avdata.shards.verify import verify
 from avdata.steps.shard import DUPLICATES_PATH, plan_shards, write_shard
+from avdata.steps.shard_splits import fractions, split_at
 from avdata.store import Store
 from avdata.strict import build
 from avdata.tables import read_clips
@@ -422,3 +423,31 @@ def test_a_damaged_record_of_a_shard_is_made_again(
         record.unlink() if damage is None else record.write_bytes(damage)
     pack(store, [table])
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+
+
+@pytest.mark.parametrize("count", [14, 20, 50])
+def test_few_sources_come_out_as_the_shares_say(store: Store, count: int) -> None:
+    """Less than a source off the exact share, however the hashes fall."""
+    for seed in range(3):
+        made = [Made(number, source=number) for number in range(count)]
+        pack(store, [write_table(store, f"{count}-{seed}", made)], seed=seed)
+        splits = dataset(store)["splits"]
+        for name, share in {"train": 0.8, "val": 0.1, "test": 0.1}.items():
+            assert abs(splits[name]["sources"] - share * count) < 1, (name, seed)
+
+
+def test_many_sources_keep_their_split_when_others_come() -> None:
+    shares = {"train": 0.8, "val": 0.1, "test": 0.1}
+    names = [f"video{number}" for number in range(1500)]
+    before = fractions(names[:1200], seed=4)
+    assert fractions(names, seed=4)[:1200] == before
+    counts = [sum(split_at(shares, f) == name for f in before) / 1200 for name in shares]
+    assert counts == pytest.approx(list(shares.values()), abs=0.03)
+    # Below the limit the same hashes are spread evenly: none changes places with another.
+    few = fractions(names[:100], seed=4)
+    assert np.argsort(few).tolist() == np.argsort(before[:100]).tolist()
+
+
+def test_shares_above_one_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"shares must sum to 1 at most, these sum to 1\.1"):
+        ShardSettings(splits={"train": 0.9, "val": 0.1, "test": 0.1})

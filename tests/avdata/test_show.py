@@ -187,8 +187,12 @@ def test_hostile_text_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
 def test_summary_prints_every_step_and_crashes(run: FakeRun) -> None:
     out = io.StringIO()
-    summary = {**run.summary, "crashed_parts": ["ab12"]}
+    summary = {
+        **run.summary,
+        "crashed": {"rows": 3, "sources": 1, "examples": ["http://h/a.mp4 in trim: KeyError()"]},
+    }
     print_summary(summary, Console(file=out, width=200))
     for step in summary["steps"]:
         assert lines_with(out.getvalue(), step["name"], str(step["rows_out"]))
-    assert "1 part crashed" in out.getvalue()
+    assert "crashed rows, which a rerun tries again: 3" in out.getvalue()
+    assert "http://h/a.mp4 in trim: KeyError()" in out.getvalue()

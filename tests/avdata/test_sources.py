@@ -13,7 +13,7 @@ import pytest
 from avdata.config import FetchSettings
 from avdata.errors import ClipError, Reason, SettingsError, StoreError
 from avdata.sources import canonical_url, is_playlist, is_web, media_suffix
-from avdata.sources.http import load_cookies, page_title
+from avdata.sources.http import is_page, load_cookies
 from avdata.sources.limits import Limits, RateLimiter, RetryLaterError
 from avdata.sources.partial import PartialFile, Version
 from avdata.sources.ytdlp import is_known_site
@@ -117,7 +117,7 @@ def test_gives_up_after_the_retries() -> None:
     assert attempt.calls == 3
 
 
-@pytest.mark.parametrize("reason", [Reason.NOT_FOUND, Reason.PRIVATE, Reason.BOT_CHECK])
+@pytest.mark.parametrize("reason", [Reason.NOT_FOUND, Reason.PRIVATE, Reason.RATE_LIMITED])
 def test_does_not_insist(reason: Reason) -> None:
     attempt = Failing(reason)
     with pytest.raises(ClipError):
@@ -127,13 +127,13 @@ def test_does_not_insist(reason: Reason) -> None:
 
 def test_does_not_wait_past_the_end() -> None:
     def ask() -> None:
-        error = RetryLaterError(Reason.RATE_LIMITED, "later")
+        error = RetryLaterError(Reason.SERVER_ERROR, "later")
         error.retry_after_s = 3600.0
         raise error
 
     with pytest.raises(ClipError) as caught:
         limits(timeout_s=60.0).retrying(ask)
-    assert caught.value.reason is Reason.RATE_LIMITED
+    assert caught.value.reason is Reason.SERVER_ERROR
 
 
 def test_time_runs_out_and_calls_off() -> None:
@@ -224,6 +224,12 @@ def test_weak_etags_are_not_sent_as_if_range(tmp_path: Path) -> None:
         ({"Content-Range": "bytes */9"}, Version("", "", 9, -1)),
         ({"Content-Range": "nonsense"}, Version("", "", None, -1)),
         ({"Content-Length": "9", "Content-Encoding": "gzip", "ETag": "e"}, Version()),
+        ({"Content-Length": "\u00b2"}, Version()),
+        ({"Content-Length": "\u0663"}, Version()),
+        ({"Content-Length": "-1"}, Version()),
+        ({"Content-Length": "9" * 5000}, Version(total=10**18)),
+        ({"Content-Range": f"bytes {'1' * 5000}-{'2' * 5000}/9"}, Version("", "", 9, 10**18)),
+        ({"Content-Range": "bytes \u00b2-\u00b2/\u00b2"}, Version("", "", None, -1)),
     ],
 )
 def test_version_of_headers(headers: dict[str, str], version: Version) -> None:
@@ -242,17 +248,17 @@ def test_disk_that_refuses_is_the_users_to_mend(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "title"),
+    ("head", "page"),
     [
-        (b"<!DOCTYPE HTML><title>A\n B</title>", "A B"),
-        (b"\xef\xbb\xbf \n<html lang=de>", ""),
-        (b"\0\0\0\x18ftypmp42", None),
-        (b"#EXTM3U", None),
-        (b"<?xml version='1.0'?><MPD/>", None),
+        (b"<!DOCTYPE HTML><title>A\n B</title>", True),
+        (b"\xef\xbb\xbf \n<html lang=de>", True),
+        (b"\0\0\0\x18ftypmp42", False),
+        (b"#EXTM3U", False),
+        (b"<?xml version='1.0'?><MPD/>", False),
     ],
 )
-def test_page_title(head: bytes, title: str | None) -> None:
-    assert page_title(head) == title
+def test_pages(head: bytes, page: bool) -> None:
+    assert is_page(head) is page
 
 
 def test_cookies_file_must_be_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,41 @@ def test_cleaning_removes_only_what_killed_runs_left(tmp_path: Path) -> None:
     assert left == {tmp_path / "work/good", *others}
 
 
+def test_cleaning_stays_out_of_the_folders_it_is_told_to(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    unfinished = ".tmp-17-0123abcd-model.safetensors"
+    for folder in ("stages/train_localizer/checkpoints", "media/ab", "work/trim", "media", ""):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / unfinished).write_bytes(b"half")
+    store.clean(["stages", "media/??"])
+    left = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob(unfinished)}
+    assert left == {"stages/train_localizer/checkpoints", "media/ab"}
+
+
+def test_what_is_unfinished_waits_where_cleaning_looks(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with store.writing("media/ab/cd.mp4") as path:
+        assert path.parent == tmp_path / "media"
+        path.write_bytes(b"1")
+    assert store.read_bytes("media/ab/cd.mp4") == b"1"
+    with store.writing(str(tmp_path / "else/where.txt")) as path:
+        assert path.parent == tmp_path / "else"
+        path.write_bytes(b"2")
+
+
+def test_a_start_that_failed_leaves_no_folder(tmp_path: Path) -> None:
+    def fail(output: Path) -> None:
+        with Store(str(output)).lock():
+            raise ValueError("no")
+
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "new/er/yet", "mine", "mine/new"):
+        with pytest.raises(ValueError, match="no"):
+            fail(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"mine"}
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {".lock"}
+
+
 def test_two_runs_cannot_hold_one_folder_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     code = (
         "import sys, time; from avdata.store import Store\n"
@@ -138,3 +174,14 @@ def test_what_a_remote_place_answers_is_told(tmp_path: Path) -> None:
         assert not store.exists("absent")
     with pytest.raises(StoreError, match="cannot open nowhere://x"):
         Store("nowhere://x").exists("y")
+
+
+def test_a_folder_on_another_disk_can_be_written(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second disk")
+    with tempfile.TemporaryDirectory(dir=memory) as other:
+        (tmp_path / "work").mkdir()
+        (tmp_path / "work/trim").symlink_to(other)
+        Store(str(tmp_path)).write_bytes("work/trim/a.tar", b"1")
+        assert (Path(other) / "a.tar").read_bytes() == b"1"

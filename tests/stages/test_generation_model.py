@@ -18,10 +18,10 @@ from avdata.errors import SettingsError, WeightsError
 from avdata.shards.views import View, view_image
 from stages.engine.checkpoint import ModelCard
 from stages.engine.errors import CheckpointError
-from stages.engine.feature_space import FeatureSpace
 from stages.evaluation.painters import Painters
 from stages.generation.inputs import InputError, Picture, Sound
 from stages.image_encoder.frozen import load_image_encoder
+from stages.image_encoder.space import FeatureSpace
 from stages.models import build
 from stages.nn.sphere import interpolated
 from stages.sound2scene.load import load_model

@@ -18,9 +18,10 @@ from avdata.config import ShardSettings
 from avdata.store import Store
 from avdata.strict import to_tree
 from stages.engine.checkpoint import ModelCard, load_model, load_weights, save_weights
-from stages.engine.feature_space import FeatureSpace
 from stages.engine.launch import launch
 from stages.image_encoder.frozen import load_image_encoder
+from stages.image_encoder.space import FeatureSpace
+from stages.losses.diversity import diversity
 from stages.models import build
 from stages.nn.pictures import as_images, as_pictures
 from stages.nn.sphere import unit_norm
@@ -155,10 +156,20 @@ def test_two_processes_end_with_the_same_weights(pipeline: Path) -> None:
         assert torch.equal(value, ranks[1][name]), name
 
 
+def test_variety_is_rewarded_and_logged(pipeline: Path) -> None:
+    done = run(pipeline, "diversity_weight=3", "diversity_limit=0.001", "train.batch_size=7")
+    assert done.returncode == 0, done.stderr
+    # Untrained pictures differ by more than a limit so low.
+    assert [line["g_diversity"] for line in metrics(pipeline)] == pytest.approx([0.001] * 4)
+
+
 @pytest.mark.slow
-def test_the_instance_feature_steers_the_colour(pipeline: Path, shards: Path) -> None:
+def test_the_feature_steers_the_colour_and_the_noise_varies_it(
+    pipeline: Path, shards: Path
+) -> None:
     done = run(
         pipeline,
+        *("diversity_weight=10", "diversity_limit=0.3"),
         *("train.steps=150", "train.batch_size=16", "train.evaluate_every=150", "channels=8"),
         *("train.checkpoint_every=150", "train.log_every=50", "g_lr=0.001", "d_lr=0.002"),
     )
@@ -171,7 +182,10 @@ def test_the_instance_feature_steers_the_colour(pipeline: Path, shards: Path) ->
     h = unit_norm(torch.from_numpy(np.array(features.values)))
     z = torch.randn(CLIPS, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        colour = generator(z, h).mean(dim=(2, 3))  # [N, 3]
+        made, others = generator(z, h), generator(z.flip(0), h)
+    variety = float(diversity((made, others), (z, z.flip(0)), limit=1))
+    assert variety > 0.2  # 0.12 without the reward
+    colour = made.mean(dim=(2, 3))  # [N, 3]
     redness = (colour[:, 0] - colour[:, 2]).numpy()
     is_red = np.array([int(key.removeprefix("clip")) % 2 == 0 for key in features.keys])
     assert redness[is_red].mean() > 0.3, redness
@@ -189,7 +203,7 @@ def test_another_image_encoder_is_noticed(
     ear = folder_of(pipeline).parent / "train_sound2scene" / "model.safetensors"
     ear.parent.mkdir(parents=True)
     other = replace(own, weights="0" * 64)
-    save_weights(ear, {}, ModelCard(name="audio_encoder", features=other).metadata())
+    save_weights(ear, {}, ModelCard(name="audio_encoder", features=other.record()).metadata())
     launch("train_icgan", Settings, train, [str(pipeline)])
     (record,) = caplog.records
     for words in (f"{ear}: 0000000000000000", own.weights[:16], "train train_sound2scene again"):
@@ -259,11 +273,13 @@ def test_pictures_and_images_are_each_other_s_inverse() -> None:
         ("z_dim=15", "z_dim must be a multiple of 4"),
         ("train.strategy=fsdp", "use train.strategy auto or ddp"),
         ("resolution=64", "pictures of 64 px are asked for"),
+        ("attention_px=[32]", r"at resolution 32 both networks have blocks that end at [8, 16]"),
         ("image_encoder=null", "train_image_encoder"),
         ("train.batch_size=64", "48 rows are fewer than one batch of 64; lower train.batch_size"),
         ("channels=0", "channels must be greater than 0, got 0"),
         ("encoder_input_px=-1", "encoder_input_px must be greater than 0, got -1"),
         ("d_steps=0", "d_steps must be greater than 0, got 0"),
+        ("diversity_weight=-1", "diversity_weight must be 0 or more, got -1"),
         ("g_lr=.nan", "g_lr must be 0 or more, got nan"),
     ],
 )

@@ -15,14 +15,15 @@ from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.config import ShardSettings
 from avdata.errors import SettingsError
 from stages.engine.checkpoint import ModelCard, load_model, load_weights, save_weights
-from stages.engine.feature_space import FeatureSpace
+from stages.engine.errors import CheckpointError
 from stages.engine.launch import read_settings
 from stages.image_encoder.frozen import load_image_encoder
+from stages.image_encoder.space import FeatureSpace
 from stages.models import build
 from stages.pairs import data as pair_data
 from stages.pairs.clips import PairReader, Pairs, read_clips
 from stages.pairs.features import Features
-from stages.train_sound2scene import Settings, audio_spec
+from stages.train_sound2scene import Settings, audio_spec, start_from
 from tests.stages.programs import ROOT
 from tests.stages.tones import (
     ENCODER,
@@ -248,7 +249,7 @@ def test_a_generator_of_other_features_is_warned_of(
     }
     for words, space in spaces.items():
         caplog.clear()
-        save_weights(product, {}, ModelCard(name="g", features=space).metadata())
+        save_weights(product, {}, ModelCard(name="g", features=space.record()).metadata())
         program.here("train.steps=2", output=program.folder.parents[1])
         messages = [record.getMessage() for record in caplog.records]
         assert len(messages) == bool(words), messages
@@ -348,3 +349,13 @@ def test_torchrun(program: Program, tmp_path: Path) -> None:
     for both, alone in zip(two, one, strict=True):
         assert both["loss"] == pytest.approx(alone["loss"], rel=0.03)  # batch norm is per rank
     assert two[-1]["val_loss"] == pytest.approx(one[-1]["val_loss"], rel=0.03)
+
+
+def test_weights_to_start_from_that_are_incomplete(tmp_path: Path, image_encoder: Path) -> None:
+    architecture = {"arch": "tiny", "width": 4, "out_dim": 8}
+    spec, path = audio_spec(1.0), tmp_path / "ear.safetensors"
+    card = ModelCard(name="audio_encoder", settings=architecture, audio=spec)
+    save_weights(path, {}, card.metadata())
+    space = FeatureSpace.of(load_image_encoder(image_encoder), 32)
+    with pytest.raises(CheckpointError, match="does not fit the model it names"):
+        start_from(build("audio_encoder", **architecture), str(path), architecture, spec, space)

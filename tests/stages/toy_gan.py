@@ -65,4 +65,4 @@ def train(run: Run[Settings]) -> None:
 
 
 if __name__ == "__main__":
-    launch("train_gan", Settings, train)
+    launch("train_toy", Settings, train)

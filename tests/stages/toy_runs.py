@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -28,16 +29,22 @@ def run_program(
     processes: int = 0,
     module: str = "tests.stages.toy_trainer",
     killed_at: int = 0,
+    terminated_at: int = 0,
+    gpu: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Train the toy as a program, under torchrun if `processes` are given.
 
-    killed_at: the step at which it dies by SIGKILL; 0: never.
+    killed_at: the step at which it dies by SIGKILL; 0: never. terminated_at: at which its last
+    process is sent SIGTERM. gpu: let it see the first GPU.
     """
     starter = ["-m"]
     if processes:
         starter += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     words = [*starter, module, *_arguments(pipeline, overrides, False)]
-    return python(words, TOY_KILLED_AT=str(killed_at))
+    environment = {"TOY_KILLED_AT": str(killed_at), "TOY_TERMINATED_AT": str(terminated_at)}
+    if gpu:
+        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    return python(words, **environment)
 
 
 def folder_of(pipeline: Path) -> Path:

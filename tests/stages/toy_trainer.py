@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,8 @@ class Settings:
     hears_hz: int = setting(8000, "Sample rate of the front-end.")
     held_out: str = setting("test", "Split to evaluate on.")
     spoil_step: int | None = setting(None, "The loss of this step is NaN.")
+    spoil_gradient_step: int | None = setting(None, "The gradient of this step is NaN.")
+    spoil_weights_step: int | None = setting(None, "The update of this step overflows.")
     memory_step: int | None = setting(None, "At this step memory runs out.")
 
 
@@ -81,18 +84,28 @@ def train(run: Run[Settings]) -> None:
                 image.shape, generator=run.generator, device=run.device
             )
         value = F.cross_entropy(model(image, batch.audio), target.to(run.device))
+        if run.step == settings.spoil_gradient_step:  # whose derivative at 0 is infinite, times 0
+            value = value + (0 * value).sqrt()
         return {"loss": value * float("nan") if run.step == settings.spoil_step else value}
 
     for step in run.steps(batches):
-        if step == int(os.environ.get("TOY_KILLED_AT", "0")):  # an accident, no setting
-            os.kill(os.getpid(), signal.SIGKILL)
+        accident(run)
         if step == settings.memory_step:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         values = run.backward(model, batches, loss)
         lr = warmup_cosine(step, run.total_steps, settings.lr, warmup=2)
         run.log({**values, "grad_norm": run.update(optimizer, lr=lr), "lr": lr})
+        if step == settings.spoil_weights_step:
+            next(model.parameters()).data.fill_(float("inf"))
         if run.evaluation_due:
             run.log_evaluation(run.evaluate(held_out, loss))
+
+
+def accident(run: Run[Any]) -> None:
+    """Send the last process the signal that was asked for, if this is the step."""
+    for name, number in (("TOY_KILLED_AT", signal.SIGKILL), ("TOY_TERMINATED_AT", signal.SIGTERM)):
+        if run.step == int(os.environ.get(name, "0")) and run.rank == run.world_size - 1:
+            os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from stages.engine.checkpoint import checkpoints
+from tests.stages.programs import ROOT
 from tests.stages.toy_runs import curve, folder_of, run_here, run_program, weights
 
 # Without what depends on how a batch is divided: its statistics, and noise drawn per rank.
@@ -50,6 +57,45 @@ def test_two_processes_equal_one(strategy: str, pipeline: Path, alone: Path) -> 
     assert_same_training(folder, alone, sharded=strategy == "fsdp")
     lines = (folder / "environment.jsonl").read_text().splitlines()
     assert [json.loads(line)["processes"] for line in lines] == [2, 1 if strategy == "ddp" else 2]
+
+
+def test_sigterm_to_one_of_two_processes(pipeline: Path, alone: Path) -> None:
+    """Both end after the same step, which one that is told of the end at step 3 hears of at 4."""
+    ended = run_program(pipeline, *DIVISIBLE, processes=2, terminated_at=3)
+    assert ended.returncode == 1  # torchrun's, whatever its workers end with
+    assert ended.stderr.count("ended by SIGTERM after step 4, which is saved") == 2
+    assert "exitcode  : 143" in ended.stderr
+    folder = folder_of(pipeline)
+    assert list(checkpoints(folder / "checkpoints")) == [4]
+    run_here(pipeline, *DIVISIBLE)
+    assert_same_training(folder, alone)
+
+
+@pytest.mark.slow
+def test_sigterm_to_torchrun(pipeline: Path) -> None:
+    """As a cluster sends it: torchrun passes it on to both of its workers."""
+    metrics = folder_of(pipeline) / "metrics.jsonl"
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words += ["-m", "tests.stages.toy_trainer", str(pipeline)]
+    options = ("train.steps=100000", "train.evaluate_every=100000", "train.checkpoint_every=100000")
+    for option in (*DIVISIBLE, *options):
+        words += ["--set", f"stages.train_toy.{option}"]
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        while not metrics.exists() or metrics.read_text().count("\n") < 3:
+            assert program.poll() is None
+            time.sleep(0.05)
+        program.send_signal(signal.SIGTERM)
+        _, errors = program.communicate(timeout=120)
+    assert errors.count("which is saved; the same command goes on") == 2
+    (step,) = checkpoints(folder_of(pipeline) / "checkpoints")
+    assert step >= 3
+    assert [line["step"] for line in curve(folder_of(pipeline))] == list(range(1, step + 1))
 
 
 def test_adversaries_on_two_processes(pipeline: Path) -> None:

@@ -7,10 +7,14 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from avdata.store import Store
 from stages.engine import checkpoint
+from stages.engine.launch import launch
+from stages.engine.run import Run
 from tests.stages.toy_runs import curve, folder_of, run_here, run_program, same, weights
+from tests.stages.toy_trainer import Settings
 
 EMA = ("train.ema_decay=0.9", "train.accumulate=2")
 
@@ -37,6 +41,56 @@ def test_killed_training_goes_on_exactly(pipeline: Path, undisturbed: Path) -> N
         assert same(weights(folder / last), weights(undisturbed / last))
     states = [checkpoint.read_state(f / "checkpoints/step-00000008") for f in (folder, undisturbed)]
     assert same(*states)
+
+
+def test_sigterm_ends_it_with_a_checkpoint(pipeline: Path, undisturbed: Path) -> None:
+    """Sent during step 5, between the checkpoints of steps 3 and 6."""
+    ended = run_program(pipeline, *EMA, terminated_at=5)
+    assert ended.returncode == 143
+    assert "ended by SIGTERM after step 5, which is saved; the same command goes on" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    folder = folder_of(pipeline)
+    assert list(checkpoint.checkpoints(folder / "checkpoints")) == [5]
+    assert not (folder / "model.safetensors").exists()
+    run_here(pipeline, *EMA)
+    assert curve(folder) == curve(undisturbed)
+    assert same(weights(folder), weights(undisturbed))
+
+
+def test_sigterm_at_the_last_step_changes_nothing(pipeline: Path) -> None:
+    done = run_program(pipeline, "train.steps=2", terminated_at=2)
+    assert done.returncode == 0, done.stderr
+    assert (folder_of(pipeline) / "model.safetensors").exists()
+
+
+def test_sigterm_before_the_first_step_ends_it_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "slow.yaml"
+    path.write_text(f"output: {tmp_path / 'run'}\n")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def train(run: Run[Settings]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    with pytest.raises(SystemExit, match="143"):
+        launch("train_toy", Settings, train, [str(path)])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_new_setting_with_a_default_resumes_older_trainings(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settings that the checkpoint does not know: at their defaults, and at other values."""
+    folder = run_here(pipeline, "train.steps=1")
+    path = folder / "checkpoints/step-00000001/state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["settings"]["noise"], state["settings"]["train"]["clip_norm"]
+    torch.save(state, path)
+    with pytest.raises(SystemExit, match="2"):
+        run_here(pipeline, "train.steps=2", "noise=0.3", "train.clip_norm=2.0")
+    assert "(noise: 0.1 -> 0.3; train.clip_norm: None -> 2.0)" in capsys.readouterr().err
+    run_here(pipeline, "train.steps=2")
+    assert [line["step"] for line in curve(folder)] == [1, 2]
 
 
 def test_longer_training_continues(pipeline: Path) -> None:

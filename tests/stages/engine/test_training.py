@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from avdata.strict import section
 from stages.engine.checkpoint import checkpoints, load_weights
-from stages.engine.fabric import Autocast
+from stages.engine.fabric import Autocast, make_fabric
 from stages.engine.launch import launch
 from stages.engine.run import Run
 from stages.engine.settings import TrainSettings
@@ -77,6 +78,28 @@ def test_loss_that_is_not_finite(pipeline: Path, capsys: pytest.CaptureFixture[s
     assert f"last good checkpoint is {folder}/checkpoints/step-00000003" in message
     assert list(checkpoints(folder / "checkpoints")) == [3]
     assert not (folder / "model.safetensors").exists()
+
+
+def test_gradient_that_is_not_finite(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The loss of step 6 is finite; its gradient would be in the checkpoint of that step."""
+    message = refused(capsys, pipeline, "spoil_gradient_step=6", "train.log_every=100")
+    assert "the norm of the gradient of optimizer is not finite at step 6: nan" in message
+    assert list(checkpoints(folder_of(pipeline) / "checkpoints")) == [3]
+
+
+def test_weights_that_are_not_finite(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Loss and gradient of step 6 are finite, what it leads to is not."""
+    message = refused(capsys, pipeline, "spoil_weights_step=6")
+    assert "weights of model are not finite after step 6, which is not saved" in message
+    assert list(checkpoints(folder_of(pipeline) / "checkpoints")) == [3]
+
+
+@pytest.mark.parametrize(("precision", "exact"), [("fp32", True), ("tf32", False), ("bf16", False)])
+def test_precision_of_products_and_convolutions(precision: str, exact: bool) -> None:
+    """torch leaves convolutions at TF32 whatever the precision of matrix products is."""
+    make_fabric(TrainSettings(precision=precision, device="cpu"))
+    assert (torch.get_float32_matmul_precision() == "highest") == exact
+    assert torch.backends.cudnn.allow_tf32 == (not exact)
 
 
 def test_no_memory_left(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,3 +246,52 @@ stages: {{train_line: {{train: {{steps: 1, batch_size: 64, device: cpu}}}}}}
     launch("train_line", LineSettings, train, [str(path)])
     assert sorted(orders["one"]) == sorted(orders["two"]) == list(range(64))
     assert orders["one"] != orders["two"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (lambda run: run.model("model", Line()), "two models of train_line are called 'model'"),
+        (lambda run: run.model("a.ema", Line()), "a model is a file: letters, digits"),
+        (lambda run: run.model("../a", Line()), "a model is a file: letters, digits"),
+        (lambda run: run.optimizer("sgd", None), "two optimizers of train_line are called 'sgd'"),
+        (lambda run: run.state("best", None), "two states of train_line are called 'best'"),
+        (lambda run: run.rows(2), "two states of train_line are called 'rows'"),
+        (
+            lambda run: (run.batches(), run.batches()),
+            "two states of train_line are called 'batches train'",
+        ),
+        (lambda run: run.backward(Line(), iter([0]), sum), "models as run.model returned them"),
+        (lambda run: run.update(None), "an optimiser that run.optimizer was not given"),
+    ],
+)
+def test_a_trainer_s_mistakes(mistake: Callable, words: str, shards: Path, tmp_path: Path) -> None:
+    path = tmp_path / "line.yaml"
+    path.write_text(f"""
+output: {tmp_path / "run"}
+stages: {{train_line: {{train: {{steps: 1, batch_size: 1, device: cpu, shards: {shards}}}}}}}
+""")
+
+    def train(run: Run[LineSettings]) -> None:
+        run.rows(2)
+        model = run.model("model", Line())
+        run.optimizer("sgd", torch.optim.SGD(model.parameters(), lr=1.0))
+        mistake(run)
+
+    with pytest.raises(ValueError, match=words):
+        launch("train_line", LineSettings, train, [str(path)])
+
+
+def test_what_comes_after_the_first_step_is_in_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "line.yaml"
+    path.write_text(f"""
+output: {tmp_path / "run"}
+stages: {{train_line: {{train: {{steps: 1, batch_size: 1, device: cpu}}}}}}
+""")
+
+    def train(run: Run[LineSettings]) -> None:
+        for _ in run.steps(run.rows(2)):
+            run.rows(2, "late")
+
+    with pytest.raises(ValueError, match="'late' comes after the first step"):
+        launch("train_line", LineSettings, train, [str(path)])

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from avdata.errors import WeightsError
 from stages.sound2scene.biggan_layers import SpectralConv2d, spectral_weight
-from stages.sound2scene.icgan import Discriminator, Generator
+from stages.sound2scene.icgan import (
+    Discriminator,
+    Generator,
+    discriminator_sides,
+    generator_sides,
+)
 from stages.sound2scene.published_icgan import (
     from_published,
     load_discriminator,
@@ -266,3 +271,23 @@ def test_wrong_checkpoints_are_explained(tmp_path: Path) -> None:
 def test_sizes_that_do_not_fit_are_explained(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message), torch.device("meta"):
         Generator(**settings)
+
+
+def test_a_discriminator_leaves_no_attention_out() -> None:
+    with pytest.raises(ValueError, match=r"attention_px \[64\] is none of the sides \[32, 16"):
+        Discriminator(resolution=64, attention_px=(64,))
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256])
+def test_the_sides_at_which_blocks_end(resolution: int) -> None:
+    """Beside what the networks make of a picture."""
+    seen: dict[str, list[int]] = {"generator": [], "discriminator": []}
+    small = {"resolution": resolution, "channels": 1, "feature_dim": 4, "attention_px": ()}
+    generator, discriminator = Generator(**small, z_dim=420), Discriminator(**small)
+    for sides, network in zip(seen.values(), (generator, discriminator), strict=True):
+        for block in network.blocks:
+            block.register_forward_hook(lambda *call, to=sides: to.append(call[-1].shape[-1]))
+    h = torch.zeros(2, 4)
+    discriminator(generator(torch.zeros(2, 420), h), h)
+    assert generator_sides(resolution) == seen["generator"]
+    assert discriminator_sides(resolution) == seen["discriminator"]

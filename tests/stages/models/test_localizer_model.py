@@ -215,7 +215,7 @@ def test_select_picks_with_the_exported_file(
     rng = np.random.default_rng(3)
     # Smooth pictures of the model's own size, which JPEG changes little and nothing resizes.
     pictures = [
-        frames.resize(rng.integers(0, 255, (3, 3, 3), np.uint8), IMAGE_PX, IMAGE_PX)
+        frames.squash(rng.integers(0, 255, (3, 3, 3), np.uint8), IMAGE_PX, IMAGE_PX)
         for _ in range(6)
     ]
     sound = rng.normal(0, 0.1, 48000) * np.linspace(0, 1, 48000)

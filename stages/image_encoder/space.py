@@ -1,4 +1,4 @@
-"""In which space features live: of which image encoder, and of pictures shown to it how.
+"""In which space features live: which image encoder made them, and how it was shown pictures.
 
 A generator reads one such space and an audio encoder lands in one, so their weights files carry it.
 Parts of different encoders would draw noise together, and nothing else would say why.
@@ -16,24 +16,19 @@ from avdata.strict import build, to_tree
 from stages.engine.checkpoint import PRODUCT_NAME, checkpoints, read_metadata
 from stages.engine.errors import CheckpointError
 from stages.engine.launch import stage_folder
+from stages.image_encoder.frozen import FrozenEncoder
 
 if TYPE_CHECKING:
     from stages.engine.run import Run
-    from stages.image_encoder.frozen import FrozenEncoder
 
 logger = logging.getLogger(__name__)
 
 SHOWN_DIGITS = 16  # of a SHA-256, in messages
 
-SAME_VIEW = (
-    "to have them alike, give stages.train_icgan.encoder_view_px and encoder_input_px the values "
-    "of stages.train_sound2scene.data.image_size_px and input_px, and train again"
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSpace:
-    """What the features of one image encoder depend on; plain values, as in a ModelCard.
+    """What the features of one image encoder depend on; a ModelCard carries its `record()`.
 
     weights: SHA-256 over the encoder's tensors, which tells it from all others. identity: its name
     and arguments, for people. view_px: side to which a picture is squashed; input_px: side to which
@@ -64,6 +59,10 @@ class FeatureSpace:
             return build(cls, tree, f"{where}: features")
         except TypeError as error:
             raise CheckpointError(f"{where} names its features incompletely: {error}") from None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values, as a weights file names it under `features`."""
+        return dict(to_tree(self))
 
     @property
     def view(self) -> tuple[int, int, tuple[float, ...]]:
@@ -104,11 +103,14 @@ def warn_of_other_views(spaces: Mapping[str, FeatureSpace], advice: str) -> None
         )
 
 
-def check_space(run: Run[Any], space: FeatureSpace, encoder: str | Path, partner: str) -> None:
+def check_space(
+    run: Run[Any], space: FeatureSpace, encoder: str | Path, *, partner: str, same_view: str
+) -> None:
     """Hold a training's features against its own last checkpoint, and its partner's product.
 
     encoder: where the image encoder comes from. partner: the stage whose product has to understand
-    these features. Raises CheckpointError if the training began with another encoder. A partner of
+    these features. same_view: what to do if that one is shown pictures in another way, for a
+    warning. Raises CheckpointError if the training began with another encoder. A partner of
     another encoder is a warning: it may be about to be trained again, or not meant to be used.
     """
     name = run.name
@@ -137,7 +139,7 @@ def check_space(run: Run[Any], space: FeatureSpace, encoder: str | Path, partner
             name,
         )
     else:
-        warn_of_other_views(both, SAME_VIEW)
+        warn_of_other_views(both, same_view)
 
 
 def _encoders(spaces: Mapping[str, FeatureSpace]) -> str:

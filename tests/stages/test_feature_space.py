@@ -11,8 +11,8 @@ import torch
 from avdata.errors import SettingsError
 from stages.engine.checkpoint import ModelCard, load_weights, read_metadata, save_weights
 from stages.engine.errors import CheckpointError
-from stages.engine.feature_space import FeatureSpace, require_same_encoder, warn_of_other_views
 from stages.image_encoder.frozen import FrozenEncoder
+from stages.image_encoder.space import FeatureSpace, require_same_encoder, warn_of_other_views
 from stages.models import build
 
 SPACE = FeatureSpace(
@@ -43,7 +43,7 @@ def test_it_comes_back_from_a_weights_file(tmp_path: Path) -> None:
     space = FeatureSpace.of(encoder(), 48)
     path = tmp_path / "model.safetensors"
     weights = {"weight": torch.ones(2)}
-    save_weights(path, weights, ModelCard(name="any", features=space).metadata(step=3))
+    save_weights(path, weights, ModelCard(name="any", features=space.record()).metadata(step=3))
     metadata = read_metadata(path)
     assert metadata == load_weights(path)[0] == read_metadata(tmp_path)
     assert FeatureSpace.read(metadata, str(path)) == space
@@ -57,7 +57,7 @@ def test_files_without_it_are_unknown() -> None:
 
 
 def test_a_damaged_record(tmp_path: Path) -> None:
-    metadata = ModelCard(name="any", features=SPACE).metadata()
+    metadata = ModelCard(name="any", features=SPACE.record()).metadata()
     with pytest.raises(CheckpointError, match="it names its features incompletely"):
         FeatureSpace.read({"features": {"weights": "abc"}}, "it")
     with pytest.raises(SettingsError, match="it: features: view_px must be a whole number"):

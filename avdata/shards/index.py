@@ -1,0 +1,91 @@
+"""The columns of index.parquet: what pandas and duckdb filter by, and where each member lies.
+
+SELECT key, shard FROM 'shards/index.parquet'
+WHERE loudness_lufs > -30 AND top_tag = 'Rain' AND list_contains(labels, 'hiking')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from avdata.errors import ShardError
+from avdata.shards.folder import INDEX_NAME
+from avdata.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def index_schema(measures: Iterable[str] = ()) -> pa.Schema:
+    """Return the Arrow schema of index.parquet, with a column for each of these measures.
+
+    Offsets are bytes from the start of the shard, so a member can be read without parsing the tar.
+    `jpg_*` is the frame that matches the sound best; `frames` lists every stored frame, best
+    first, or all candidates in time. Columns of members that a clip lacks are null, and so is a
+    measure that was not taken of it. `tags` are YAMNet's best class names, best first, `tag_scores`
+    their scores in [0, 1], `top_tag` the first. `*_crc32` is the CRC-32 of the member's bytes.
+    """
+    import pyarrow as pa
+
+    text, i64, u32, f64 = pa.string(), pa.int64(), pa.uint32(), pa.float64()
+    frame = pa.struct([("t_s", f64), ("offset", i64), ("bytes", i64), ("crc32", u32)])
+    members = [
+        (f"{member}_{name}", kind)
+        for member in ("jpg", "audio", "json", "mp4")
+        for name, kind in (("offset", i64), ("bytes", i64), ("crc32", u32))
+    ]
+    fixed = [
+        ("key", text),
+        ("split", text),
+        ("shard", text),
+        ("dataset", text),
+        ("source_id", text),
+        ("source_sha256", text),
+        ("url", text),
+        ("labels", pa.list_(text)),
+        ("top_tag", text),
+        ("tags", pa.list_(text)),
+        ("tag_scores", pa.list_(pa.float32())),
+        ("licence", text),
+        ("start_ms", i64),
+        ("end_ms", i64),
+        ("sample_rate_hz", i64),
+        ("n_samples", i64),
+        ("audio_format", text),
+        ("width_px", i64),
+        ("height_px", i64),
+        ("scorer", text),
+        *members,
+        ("frames", pa.list_(frame)),
+    ]
+    taken = {name for name, _ in fixed}
+    own = [(name, f64) for name in sorted(set(measures) - taken)]
+    return pa.schema([*fixed, *own])
+
+
+def read_split(
+    store: Store, split: str, dataset: Mapping[str, Any], columns: Sequence[str]
+) -> pa.Table:
+    """Return these columns of a split's rows, in the order of the index.
+
+    dataset: what dataset.json says. Raises ShardError for an index that is missing or older than a
+    column that is asked for, and for a split without clips.
+    """
+    import pyarrow.parquet as pq
+
+    where = store.full(INDEX_NAME)
+    if not store.exists(INDEX_NAME):
+        raise ShardError(f"{where} is missing; pack the shards again")
+    with store.open(INDEX_NAME) as file:
+        if lacking := sorted(set(columns) - set(pq.read_schema(file).names)):
+            raise ShardError(
+                f"{where} has no {', '.join(lacking)}: an older avdata packed these shards; pack "
+                "them again, or do without checksums"
+            )
+        file.seek(0)
+        clips = pq.read_table(file, columns=list(columns), filters=[("split", "=", split)])
+    if not clips.num_rows:
+        counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
+        raise ShardError(f"{store.root} has no clips in split {split!r}; it has {counts}")
+    return clips.combine_chunks()

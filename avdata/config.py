@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from avdata.located import beside
+from avdata.shipped import pipeline_file
 from avdata.stage_names import require_stages
 from avdata.strict import build, read_tree, section, setting
 
@@ -71,7 +73,9 @@ class FetchSettings:
         "Longest time of such pauses in a row; then rows fail (rate_limited, bot_check), and "
         "--retry-failed tries them again. 0: no pauses.",
     )
-    cookies_file: str | None = setting(None, "Netscape cookies file for sites that ask for it.")
+    cookies_file: str | None = setting(
+        None, "Netscape cookies file for sites that ask for it.", path=True
+    )
     cookies_from_browser: str | None = setting(
         None,
         "Take yt-dlp's cookies from a browser of the machine that fetches, as firefox or "
@@ -108,10 +112,10 @@ class TrimSettings:
 
     mode: Literal["listed", "windows", "events"] = setting(
         "listed",
-        "listed: the manifest's start_ms and end_ms; windows: consecutive windows over each "
-        "row's span; events: one window per entry of events_ms.",
+        "listed: the manifest's start_ms to end_ms, or to the source's end; windows: consecutive "
+        "windows over each row's span; events: one window per entry of events_ms.",
     )
-    window_s: float = setting(10.0, "Length of a window (windows, events; listed without end_ms).")
+    window_s: float = setting(10.0, "Length of a window (windows, events).")
     hop_s: float | None = setting(None, "Step between windows; null: window_s, no overlap.")
     event_offset_s: float = setting(0.0, "Start of the window relative to its event.")
     max_windows: int | None = setting(None, "At most this many windows per row, evenly spread.")
@@ -171,6 +175,7 @@ class YamnetSettings:
         None,
         "litert: the official .tflite; null: from the weights table, downloaded at first use. "
         "tfhub: a SavedModel folder or a hub handle; null: google/yamnet/1.",
+        path="optional",
     )
     batch_size: int = setting(
         128,
@@ -233,9 +238,13 @@ class SelectSettings:
     min_gap_s: float = setting(
         0.0, "Least time between two picks; 0 lets them be neighbours, as published lists do."
     )
-    localizer: str | None = setting(None, "ONNX file of the trained localizer (scorer: localizer).")
+    localizer: str | None = setting(
+        None, "ONNX file of the trained localizer (scorer: localizer).", path=True
+    )
     moments: str | None = setting(
-        None, "JSON of published moments, `id_startms_endms` to 10 fps indices (scorer: moments)."
+        None,
+        "JSON of published moments, `id_startms_endms` to 10 fps indices (scorer: moments).",
+        path=True,
     )
 
 
@@ -287,7 +296,12 @@ class Pipeline:
 
     name: str = setting("", "What the run is called; the output folder is runs/NAME by default.")
     seed: int = setting(0, "Seed of every random choice.")
-    manifest: str = setting("", "The manifest: CSV, JSONL or Parquet; local or an fsspec URL.")
+    manifest: str = setting(
+        "", "The manifest: CSV, JSONL or Parquet; local or an fsspec URL.", path=True
+    )
+    columns: dict[str, str] = setting(
+        {}, "What columns of the manifest are that have other names there: {start: start_s}."
+    )
     output: str = setting("", "Where the run is written; local or an fsspec URL.")
     part_clips: int | None = setting(
         None, "Clips per part, the unit of work; null: by the length of the manifest, 1 to 256."
@@ -305,11 +319,23 @@ class Pipeline:
 def load_pipeline(
     path: str | Path, overrides: Sequence[str] = (), *, stages: Collection[str] = ()
 ) -> Pipeline:
-    """Read a pipeline file and apply `--set key.sub=value` overrides.
+    """Read a pipeline file, by path or name, and apply `--set key.sub=value` overrides.
 
-    stages: names of stages beside those of this project. Raises SettingsError for unknown keys and
-    stages, wrong types, bad YAML and values out of range.
+    Paths in it count from the working directory, else from its own folder. stages: names of stages
+    beside those of this project. Raises SettingsError for unknown keys and stages, wrong types, bad
+    YAML and values out of range.
     """
     pipeline = build(Pipeline, read_tree(path, overrides), str(path))
     require_stages(pipeline.stages, str(path), stages)
+    pipeline = beside(pipeline, pipeline_file(path).parent)
     return pipeline if pipeline.name else dataclasses.replace(pipeline, name=Path(path).stem)
+
+
+def paths_used(pipeline: Pipeline, steps: Collection[str]) -> set[str]:
+    """Return the keys of the paths without which a run of these steps cannot begin."""
+    used = {"manifest"}
+    if "fetch" in steps:
+        used.add("steps.fetch.cookies_file")
+    if "select" in steps:
+        used.add(f"steps.select.{pipeline.steps.select.scorer}")
+    return used

@@ -57,12 +57,7 @@ class Store:
 
     @cached_property
     def _filesystem(self) -> AbstractFileSystem:
-        import fsspec
-
-        try:
-            return fsspec.core.url_to_fs(self.root)[0]
-        except (ImportError, ValueError) as error:
-            raise StoreError(f"cannot open {self.root}: {error}") from None
+        return _filesystem_at(self.root)[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root}
@@ -78,10 +73,7 @@ class Store:
             return None
         if self.remote and full.startswith(self.root):
             return self._filesystem, self._filesystem._strip_protocol(full)
-        import fsspec
-
-        filesystem, inner = fsspec.core.url_to_fs(full)
-        return filesystem, inner
+        return _filesystem_at(full)
 
     def exists(self, path: str) -> bool:
         """Tell whether `path` is there (and therefore complete)."""
@@ -268,6 +260,22 @@ class Store:
                 Path(self.root, LOCK_NAME).unlink()
                 for folder in made:
                     folder.rmdir()
+
+
+def _filesystem_at(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return the filesystem behind a URL, and the path there; StoreError if it cannot be used."""
+    import fsspec
+
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise StoreError(
+            f"cannot open {url}: {error}. pip install 'avdata[cluster]' brings what s3:// and "
+            "sftp:// need"
+        ) from None
+    except ValueError as error:
+        raise StoreError(f"cannot open {url}: {error}") from None
+    return filesystem, inner
 
 
 def sha256_file(path: str | Path) -> str:

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,16 +19,24 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from avdata.errors import SettingsError
+from avdata.parsing import parse_yaml
+from avdata.shipped import pipeline_file, pipeline_hint
 
 T = TypeVar("T")
+MAX_WHOLE = 2**63 - 1
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")  # no path and no UTF-8 file can hold them
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
-def setting(default: Any, help: str) -> Any:
-    """Declare a settings field with its help text; mutable defaults are copied."""
+def setting(default: Any, help: str, *, path: bool | Literal["optional"] = False) -> Any:
+    """Declare a settings field with its help text; mutable defaults are copied.
+
+    path: it holds a path (see avdata.located); optional: whoever reads it says if it is missing.
+    """
+    metadata = {"help": help, "path": path}
     if isinstance(default, dict | list):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def section(cls: type[T], help: str) -> Any:
@@ -36,42 +45,25 @@ def section(cls: type[T], help: str) -> Any:
 
 
 def read_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a YAML file of settings and apply `key.sub=value` overrides.
+    """Read a pipeline file, by path or name, and apply `key.sub=value` overrides.
 
     Raises SettingsError for what cannot be read, bad YAML and a top level that is no mapping.
     """
-    import yaml
-
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = pipeline_file(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(
+            f"cannot read the pipeline file {path}: there is none{pipeline_hint(path)}"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         raise SettingsError(f"cannot read the pipeline file {path}: {error}") from None
     try:
-        tree = _parse_yaml(text)
-    except yaml.YAMLError as error:
+        tree = parse_yaml(text)
+    except ValueError as error:
         raise SettingsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise SettingsError(f"{path} must be a mapping of settings, got {type(tree).__name__}")
     return override(tree, overrides)
-
-
-def _parse_yaml(text: str) -> Any:
-    """Parse YAML; a key that a mapping holds twice, of which YAML keeps the last, is an error."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in names:
-                    message = f"{key.value} is given twice"
-                    raise yaml.constructor.ConstructorError(
-                        problem=message, problem_mark=key.start_mark
-                    )
-                names.add(str(key.value))
-            return super().construct_mapping(node, deep)
-
-    return yaml.load(text, Loader)
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -82,21 +74,21 @@ def override(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _set(tree: dict[str, Any], text: str) -> None:
-    import yaml
-
     path, equals, value = text.partition("=")
     if not equals or not path:
-        raise SettingsError(f"--set takes key=value, got {text!r}")
+        raise SettingsError(f"--set takes key=value, got {shown(text)}")
     *parents, last = path.split(".")
     node: Any = tree
     for name in parents:
-        node = node.setdefault(name, {})
+        if node.get(name) is None:
+            node[name] = {}  # not there, or a section without an entry
+        node = node[name]
         if not isinstance(node, dict):
             raise SettingsError(f"--set {path}: {name} is a value, not a section")
     try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--set {path}: {value!r} is not valid YAML: {error}") from None
+        node[last] = parse_yaml(value)
+    except ValueError as error:
+        raise SettingsError(f"--set {path}: {shown(value)} is not valid YAML: {error}") from None
 
 
 def build(cls: type[T], tree: Mapping[str, Any], where: str) -> T:
@@ -127,12 +119,18 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
             raise _wrong(where, value, "a mapping")
         return {str(k): _coerce(v, arguments[1], f"{where}.{k}") for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > MAX_WHOLE:
+            raise _wrong(where, value, "a number that fits 64 bits")
         return float(value)
     if kind is float and isinstance(value, str) and EXPONENT.fullmatch(value):
         return float(value)  # YAML 1.1 reads 1e-4, without a point, as text
     if type(value) is not kind:
         names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise _wrong(where, value, names[kind])
+    if kind is int and abs(value) > MAX_WHOLE:
+        raise _wrong(where, value, "a whole number that fits 64 bits")
+    if kind is str and _UNWRITABLE.search(value):
+        raise _wrong(where, value, "a text without NUL and halves of characters")
     return value
 
 
@@ -147,7 +145,7 @@ def _build_dataclass(cls: Any, tree: Any, where: str) -> Any:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise SettingsError(f"{where}: unknown key {name!r}; {hint}")
+            raise SettingsError(f"{where}: unknown key {shown(name)}; {hint}")
     values = {name: _coerce(value, hints[name], f"{where}: {name}") for name, value in tree.items()}
     try:
         return cls(**values)
@@ -156,7 +154,18 @@ def _build_dataclass(cls: Any, tree: Any, where: str) -> Any:
 
 
 def _wrong(where: str, value: Any, wanted: str) -> SettingsError:
-    return SettingsError(f"{where} must be {wanted}, got {value!r}")
+    return SettingsError(f"{where} must be {wanted}, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """Return `value` as a message shows it: at most 80 characters, whatever it holds."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 3, 80, 80, 40
+    try:
+        text = brief.repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = f"a number of {value.bit_length()} bits"
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def to_tree(settings: Any) -> Any:

@@ -71,7 +71,8 @@ def pipeline_page() -> str:
         "",
         "One YAML file is one complete run. Unknown keys and wrong types are errors. "
         "Made from the settings classes by `docs/make_reference.py`; any value can be overridden "
-        "with `--set key.sub=value`.",
+        "with `--set key.sub=value`. A relative path counts from the working directory; if nothing "
+        "lies there, from the folder of the pipeline file.",
         "",
     ]
     lines.extend(_section(Pipeline, "", "Top level"))

@@ -59,7 +59,9 @@ class Settings:
         1, "Trainings of each row: with the pipeline's seed, and those that follow it."
     )
     all_frames_shards: str | None = setting(
-        None, "Shards of the same clips packed with frames: all, for the rows that need them."
+        None,
+        "Shards of the same clips packed with frames: all, for the rows that need them.",
+        path="optional",
     )
     launcher: str = setting(
         "", "In place of `python` for training, as in `torchrun --nproc-per-node 8`."

@@ -68,14 +68,18 @@ class Settings:
         "that this pipeline trains, and upper_bound.",
     )
     folders: dict[str, str] = setting(
-        {}, "Other people's pictures as systems: a name, and the folder with KEY.png of each clip."
+        {},
+        "Other people's pictures as systems: a name, and the folder with KEY.png of each clip.",
+        path=True,
     )
     split: str = setting("test", "Split that is scored.")
     train_split: str = setting(
         "train", "Split that names the classes, teaches the probe and is retrieved from."
     )
     classes_file: str | None = setting(
-        None, "Labels that are candidates, one a line, as for train_sound2scene; null: all."
+        None,
+        "Labels that are candidates, one a line, as for train_sound2scene; null: all.",
+        path=True,
     )
     max_classes: int | None = setting(
         None, "Only the first so many of classes_file; without it, the most frequent ones."
@@ -86,7 +90,9 @@ class Settings:
         "where CLIP cannot be had.",
     )
     clip: str = setting(
-        DEFAULT, "CLIP: a name in the weights table, a local folder, or a name on the hub."
+        DEFAULT,
+        "CLIP: a name in the weights table, a local folder, or a name on the hub.",
+        path="optional",
     )
     features: JudgeName = setting(
         "inception",
@@ -94,7 +100,9 @@ class Settings:
         "pipeline's own, thumbnail mean colours.",
     )
     inception: str | None = setting(
-        None, "Inception: a pt_inception file, or what train_inception wrote; null: FID's own."
+        None,
+        "Inception: a pt_inception file, or what train_inception wrote; null: FID's own.",
+        path="optional",
     )
     resize: Resize = setting("bicubic", "To 299 px: as clean-fid does, or as the first FID did.")
     judged_px: int = setting(
@@ -110,9 +118,12 @@ class Settings:
         {},
         "Folders or checkpoints in the place of what was trained here, by part: generator, "
         "audio_encoder, image_encoder.",
+        path="optional",
     )
     study_clips: int = setting(40, "Clips that are written for a user study; 0: none.")
-    shards: str | None = setting(None, "Folder of shards; null: of this pipeline's own output.")
+    shards: str | None = setting(
+        None, "Folder of shards; null: of this pipeline's own output.", path="optional"
+    )
     device: Literal["auto", "cpu", "cuda"] = setting("auto", "auto: CUDA where there is one.")
     batch_size: int = setting(64, "Pictures or sounds of one batch.")
     workers: int = setting(2, "Threads that read and decode.")

@@ -55,12 +55,13 @@ class Settings:
     """What is scored, and on what."""
 
     localizer: str | None = setting(
-        None, "ONNX file; null: what train_localizer wrote to this pipeline's output."
+        None, "ONNX file; null: what train_localizer wrote to this pipeline's output.", path=True
     )
     truth: str | None = setting(
         None,
         "Folder of NAME.json, which says when the source of NAME.mp4 is in view; null: selection "
         "is not scored.",
+        path=True,
     )
     split: str | None = setting("test", "Split of the shards that is scored; null: every clip.")
 

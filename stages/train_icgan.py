@@ -66,6 +66,7 @@ class Settings:
         None,
         "Weights of the image encoder, ours or SwAV's (a path, or swav_resnet50 of the weights "
         "table); null: of stage train_image_encoder.",
+        path="optional",
     )
     encoder_view_px: int = setting(256, "Side to which a picture is brought for the encoder.")
     encoder_input_px: int | None = setting(

@@ -91,7 +91,9 @@ class Settings:
     embed_dim: int = setting(128, "Length of an embedding.")
     n_prototypes: int = setting(3000, "Clusters.")
     published: str | None = setting(
-        None, "SwAV checkpoint to start from, in the published layout; null: from nothing."
+        None,
+        "SwAV checkpoint to start from, in the published layout; null: from nothing.",
+        path=True,
     )
     source_px: int | None = setting(
         256, "Side to which pictures are read before they are cropped; null: as they are stored."

@@ -50,7 +50,7 @@ class Settings:
         "fid", "Begin with the weights that FID uses, or with random ones."
     )
     weights: str | None = setting(
-        None, "pt_inception file to start from; null: FID's own, from the weights table."
+        None, "pt_inception file to start from; null: FID's own, from the weights table.", path=True
     )
     classes: Literal["auto", "labels", "yamnet"] = setting(
         "labels", "Labels of the manifest, or YAMNet's best tag where there are none."

@@ -74,12 +74,15 @@ class Settings:
     head: Literal["linear", "mlp"] = setting("linear", "mlp: of the latent diffusion version.")
     final_relu: bool | None = setting(None, "End in a ReLU; null: as published (linear alone).")
     init_from: str | None = setting(
-        None, "Start from a training's folder, its .safetensors, or the published checkpoint."
+        None,
+        "Start from a training's folder, its .safetensors, or the published checkpoint.",
+        path=True,
     )
     image_encoder: str | None = setting(
         None,
         "Folder or weights of a trained image encoder, or SwAV's published checkpoint (a path, or "
         "swav_resnet50 of the weights table); null: of this pipeline's train_image_encoder.",
+        path="optional",
     )
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
+from avdata.cli.options import new_app
 from avdata.errors import AvdataError, SettingsError
 from avdata.seeding import rng_for
 from avdata.store import Store
@@ -283,7 +284,7 @@ def score_files(key: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]
     return result
 
 
-app = typer.Typer(add_completion=False, help="Build a user study as one web page; score answers.")
+app = new_app("Build a user study as one web page; score answers.", add_completion=False)
 
 
 @app.command()

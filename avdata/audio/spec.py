@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Literal
 
 from avdata.errors import SettingsError
+from avdata.parsing import parse_json
 from avdata.strict import build, to_tree
 
 MAX_NUMBER = 10**8  # an hour and a half at 16 kHz has fewer samples
@@ -74,8 +75,8 @@ class AudioSpec:
     def from_json(cls, text: str) -> AudioSpec:
         """Rebuild a description; raises SettingsError for anything else."""
         try:
-            tree = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            tree = parse_json(text)
+        except ValueError as error:
             raise SettingsError(f"not an audio front-end: {error}") from None
         if isinstance(tree, dict):
             needed = [f.name for f in fields(cls) if f.default is MISSING]

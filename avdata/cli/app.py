@@ -13,7 +13,25 @@ from avdata.cli import demo as cli_demo
 from avdata.cli import manifest as cli_manifest
 from avdata.cli import prune as cli_prune
 from avdata.cli import weights as cli_weights
-from avdata.errors import AvdataError, RunError
+from avdata.cli.options import (
+    AllowCrashed,
+    Columns,
+    Config,
+    Deep,
+    Input,
+    Output,
+    Quiet,
+    Retry,
+    Scheduler,
+    Seed,
+    Set,
+    Slurm,
+    Workers,
+    column_mapping,
+    new_app,
+)
+from avdata.errors import AvdataError, RunError, SettingsError
+from avdata.shipped import pipeline_file
 
 if TYPE_CHECKING:
     from avdata.config import Pipeline
@@ -21,13 +39,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code that typer makes of Ctrl-C."""
 
-app = typer.Typer(
-    name="avdata",
-    help="Clean pairs of sight and sound, from a list of videos to training shards.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+app = new_app(
+    "Clean pairs of sight and sound, from a list of videos to training shards.", name="avdata"
 )
 
 app.command("demo")(cli_demo.demo)
@@ -35,54 +48,6 @@ app.command("demo-data")(cli_demo.demo_data)
 app.command("prune")(cli_prune.prune)
 app.add_typer(cli_manifest.app, name="manifest")
 app.add_typer(cli_weights.app, name="weights")
-
-Input = Annotated[
-    str, typer.Argument(help="A manifest (CSV, JSONL, Parquet) or the table an earlier step wrote.")
-]
-Output = Annotated[
-    str | None,
-    typer.Option("--output", "-o", help="Run folder; default: the folder of the step's table."),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        help="Pipeline file to take settings from; default: the run whose table this is.",
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a setting: steps.trim.window_s=3. May be repeated."),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", help="Seed of every random choice; default: of the settings."),
-]
-Workers = Annotated[
-    int,
-    typer.Option("--workers", "-w", min=0, help="Processes of a local Dask cluster; 0: none."),
-]
-Scheduler = Annotated[
-    str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
-]
-Slurm = Annotated[
-    str | None,
-    typer.Option("--slurm", help="YAML file for dask_jobqueue.SLURMCluster, plus `jobs`."),
-]
-Retry = Annotated[
-    bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")
-]
-AllowCrashed = Annotated[
-    bool,
-    typer.Option(
-        "--allow-crashed", help="Pack shards of the rest where sources crashed, and end with 0."
-    ),
-]
-Deep = Annotated[
-    bool,
-    typer.Option("--deep", help="Compare checksums of media too; make anew what was changed."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -99,7 +64,9 @@ def _root(
 
 @app.command("run")
 def run_command(
-    pipeline: Annotated[Path, typer.Argument(help="Pipeline file, such as pipelines/demo.yaml.")],
+    pipeline: Annotated[
+        str, typer.Argument(help="Pipeline file, or the name of one that travels along: demo.")
+    ],
     output: Output = None,
     until: Annotated[str, typer.Option("--until", help="Stop after this step.")] = "shard",
     workers: Workers = 0,
@@ -108,17 +75,25 @@ def run_command(
     retry_failed: Retry = False,
     allow_crashed: AllowCrashed = False,
     deep: Deep = False,
+    columns: Columns = None,
+    quiet: Quiet = False,
     set_: Set = None,
 ) -> None:
     """Run a whole pipeline, or continue it where it stopped."""
     from dataclasses import replace
 
-    from avdata.config import load_pipeline
+    from avdata.config import load_pipeline, paths_used
+    from avdata.located import check_found
 
     settings = load_pipeline(pipeline, set_ or ())
-    settings = replace(settings, output=output or settings.output or f"runs/{settings.name}")
+    check_found(settings, pipeline_file(pipeline).parent, paths_used(settings, _steps_to(until)))
+    settings = replace(
+        settings,
+        output=output or settings.output or f"runs/{settings.name}",
+        columns={**settings.columns, **column_mapping(columns)},
+    )
     options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
-    _run(settings, until, (workers, scheduler, slurm), options)
+    _run(settings, until, (workers, scheduler, slurm), options, quiet)
 
 
 def _step_command(step: str, help: str) -> None:
@@ -134,26 +109,33 @@ def _step_command(step: str, help: str) -> None:
         retry_failed: Retry = False,
         allow_crashed: AllowCrashed = False,
         deep: Deep = False,
+        columns: Columns = None,
+        quiet: Quiet = False,
         set_: Set = None,
     ) -> None:
         from dataclasses import replace
 
-        from avdata.config import load_pipeline
+        from avdata.config import load_pipeline, paths_used
+        from avdata.located import check_found
         from avdata.run.settings import settings_of_table
 
         overrides = set_ or ()
-        settings = (
-            load_pipeline(config, overrides) if config else settings_of_table(input, overrides)
-        )
+        if config:
+            settings = load_pipeline(config, overrides)
+            used = paths_used(settings, (step,)) - {"manifest"}
+            check_found(settings, pipeline_file(config).parent, used)
+        else:
+            settings = settings_of_table(input, overrides)
         settings = replace(
             settings,
             manifest=input,
             output=output or settings.output or _folder_of_table(input),
             seed=settings.seed if seed is None else seed,
+            columns={**settings.columns, **column_mapping(columns)},
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
         options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
-        _run(settings, step, (workers, scheduler, slurm), options)
+        _run(settings, step, (workers, scheduler, slurm), options, quiet)
 
 
 _step_command("fetch", "Download or link the sources of a manifest, and verify them.")
@@ -163,9 +145,17 @@ _step_command("select", "Accept or reject by what was measured, and pick the bes
 _step_command("shard", "Pack the accepted clips into WebDataset shards.")
 
 
+def _steps_to(last_step: str) -> tuple[str, ...]:
+    """Return the steps of a run up to `last_step`; raises SettingsError if it is none."""
+    from avdata.run.pipeline import STEPS
+
+    if last_step not in STEPS:
+        raise SettingsError(f"--until takes one of {', '.join(STEPS)}, got {last_step!r}")
+    return STEPS[: STEPS.index(last_step) + 1]
+
+
 def _folder_of_table(table: str) -> str:
     """Return the run folder a step table lies in; a manifest needs --output instead."""
-    from avdata.errors import SettingsError
     from avdata.steps import PART_STEPS
 
     folder, _, name = table.rpartition("/")
@@ -179,16 +169,14 @@ def _run(
     last_step: str,
     place: tuple[int, str | None, str | None],
     options: dict[str, bool],
+    quiet: bool,
 ) -> None:
     from avdata.cli.terminal import new_console, print_summary
-    from avdata.errors import SettingsError
     from avdata.run.executors import executor
-    from avdata.run.pipeline import STEPS, run
+    from avdata.run.pipeline import run
     from avdata.run.progress import Progress
 
-    if last_step not in STEPS:
-        raise SettingsError(f"--until takes one of {', '.join(STEPS)}, got {last_step!r}")
-    console = new_console()
+    console = new_console(quiet)
     with executor(*place) as where:
         summary = run(settings, where, Progress(console), last_step=last_step, **options)
     print_summary(summary, console)

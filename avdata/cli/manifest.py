@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+from avdata.cli.options import Columns, column_mapping, new_app
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, SettingsError
+from avdata.parsing import parse_yaml
+from avdata.shipped import find, shipped_names
 
-app = typer.Typer(
-    help="Manifests: get a dataset's official list, import your own, check, convert.",
-    no_args_is_help=True,
-)
+app = new_app("Manifests: get a dataset's official list, import your own, check, convert.")
 
 Out = Annotated[
     str | None,
@@ -32,10 +32,10 @@ Shown = Annotated[int, typer.Option("--show", help="How many bad rows are printe
 @app.command("list")
 def list_datasets() -> None:
     """List the datasets that `get` and `import` know, and the importers."""
-    from avdata.manifest.datasets import dataset_names, load_dataset
+    from avdata.manifest.datasets import load_dataset
     from avdata.manifest.importers import IMPORTERS
 
-    for name in dataset_names():
+    for name in shipped_names("manifests"):
         dataset = load_dataset(name)
         rows = "?" if dataset.rows is None else str(dataset.rows)
         home = "download" if dataset.files else "import  "
@@ -82,10 +82,10 @@ def import_(
     show: Shown = 10,
 ) -> None:
     """Turn a dataset's own files into a manifest."""
-    from avdata.manifest.datasets import Dataset, dataset_names, import_dataset, load_dataset
+    from avdata.manifest.datasets import Dataset, import_dataset, load_dataset
     from avdata.manifest.importers import IMPORTERS
 
-    if name in IMPORTERS and name not in dataset_names():
+    if name in IMPORTERS and find("manifests", name) is None:
         dataset = Dataset(importer=name, dataset="" if name == "folder" else name)
     else:
         dataset = load_dataset(name)
@@ -97,13 +97,17 @@ def import_(
 def check(
     manifest: Annotated[str, typer.Argument(help="The manifest to check.")],
     good: Annotated[str | None, typer.Option(help="Write the good rows to this manifest.")] = None,
+    columns: Columns = None,
     show: Shown = 100,
 ) -> None:
-    """List bad rows with line and reason; exit code 1 if there are any."""
+    """List bad rows with line and reason, and columns that are not understood.
+
+    Exit code 1 if there is a bad row.
+    """
     from avdata.manifest import iter_manifest, write_manifest
 
     counts = Counter[str]()
-    clips = _good(iter_manifest(manifest), counts, show)
+    clips = _good(iter_manifest(manifest, columns=column_mapping(columns)), counts, show)
     if good is None:
         for _ in clips:
             pass
@@ -122,12 +126,13 @@ def check(
 def convert(
     source: Annotated[str, typer.Argument(help="A manifest in any format.")],
     target: Annotated[str, typer.Argument(help="The manifest to write.")],
+    columns: Columns = None,
     show: Shown = 10,
 ) -> None:
     """Write a manifest in another format; exit code 1 if rows had to be left out as bad."""
     from avdata.manifest import iter_manifest
 
-    _, bad = _write(target, iter_manifest(source), show)
+    _, bad = _write(target, iter_manifest(source, columns=column_mapping(columns)), show)
     if bad:
         raise typer.Exit(1)
 
@@ -141,7 +146,8 @@ def _write(target: str, clips: Iterable[Clip], show: int) -> tuple[int, int]:
     if not rows:
         why = f"none of the {bad} rows could be used" if bad else "there is nothing to take"
         raise ManifestError(f"{why}; {target} holds no row")
-    typer.echo(f"{target}: {rows} rows" + (f", {bad} bad rows left out" if bad else ""))
+    why = ", ".join(f"{reason} {n}" for reason, n in counts.most_common() if reason != "good")
+    typer.echo(f"{target}: {rows} rows" + (f", {bad} bad rows left out ({why})" if bad else ""))
     return rows, bad
 
 
@@ -170,16 +176,13 @@ def _folder(target: str) -> str:
 
 
 def _options(pairs: list[str] | None) -> dict[str, Any]:
-    import yaml
-
     options: dict[str, Any] = {}
     for pair in pairs or ():
         name, equals, text = pair.partition("=")
         if not equals:
             raise SettingsError(f"--option takes name=value, got {pair!r}")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            options[name] = parse_yaml(text)
+        except ValueError as error:
             raise SettingsError(f"--option {name}: {text!r} is not valid YAML: {error}") from None
-        options[name] = value
     return options

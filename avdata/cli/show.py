@@ -15,14 +15,13 @@ from avdata.cli.terminal import (
     STYLES,
     clean,
     plain_table,
-    print_crashed,
-    shard_table,
-    steps_table,
+    print_summary,
     styled,
 )
 from avdata.clip import Clip
 from avdata.errors import AvdataError, StoreError
 from avdata.measures import class_names
+from avdata.parsing import parse_json
 from avdata.report import charts
 from avdata.report.gallery import top_tags
 from avdata.report.sample import clips_at
@@ -84,10 +83,9 @@ def _show_run(path: str, key: str | None, image: Path | None, console: Console) 
         return
     title = summary.get("name") or path
     console.print(Text.assemble((clean(title).plain, "bold"), f"  {path}"))
-    console.print(steps_table(steps))
-    if summary.get("shards"):
-        console.print(shard_table(summary["shards"]["splits"]))
-    print_crashed(summary, console)
+    # Counted in the tables, which are there even where a run was stopped before its summary.
+    counted = [step.to_tree() for step in steps if step.name != "manifest"]
+    print_summary({**summary, "steps": counted}, console)
     console.print(Text(f"avdata show {path} KEY shows a clip; avdata report {path}", "dim"))
 
 
@@ -241,7 +239,7 @@ def _samples(
             members[extension] = info.size
             if stem == wanted and extension == "json":
                 content = tar.extractfile(info)
-                record = json.loads(content.read()) if content else None
+                record = parse_json(content.read()) if content else None
         if members:
             yield key, members, record
 

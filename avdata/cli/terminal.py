@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -11,7 +12,6 @@ from rich.text import Text
 from avdata.clip import Status, one_line
 from avdata.errors import RETRYABLE
 from avdata.report import charts
-from avdata.report.steps import StepFacts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,33 +27,31 @@ STYLES: dict[str, str] = {
 }
 
 
-def new_console() -> Console:
-    """Return a console on standard output; wide enough for the tables where it is no terminal."""
+def new_console(quiet: bool = False) -> Console:
+    """Return a console on standard output; wide enough for the tables where it is no terminal.
+
+    quiet: it prints nothing, and neither do warnings.
+    """
     from rich.console import Console
 
+    if quiet:
+        logging.getLogger("avdata").setLevel(logging.ERROR)
+        return Console(quiet=True)
     console = Console()
     return console if console.is_terminal else Console(width=max(console.width, LOG_WIDTH))
 
 
 def print_summary(summary: Mapping[str, Any], console: Console) -> None:
-    """Print the counts of a run's summary.json per step, and its shards."""
-    table = plain_table(
-        "step", "in", "out", *map(str, Status), "time", "reasons", numbers=range(1, 8)
-    )
-    for step in summary.get("steps", ()):
-        counts = step["by_status"]
-        table.add_row(
-            step["name"],
-            charts.whole(step["rows_in"]),
-            charts.whole(step["rows_out"]),
-            *(count(counts.get(str(s), 0), STYLES[s]) for s in Status),
-            charts.seconds_text(step["seconds"]),
-            reasons(step["by_reason"]),
-        )
-    console.print(table)
+    """Print what a run made, as its summary.json tells it: steps, shards, what to do next."""
+    steps = summary.get("steps", ())
+    console.print(steps_table(steps))
     if shards := summary.get("shards"):
         console.print(shard_table(shards["splits"]))
-    found = (item for step in summary.get("steps", ()) for item in step["by_reason"].items())
+    if bad := summary.get("bad_rows"):
+        console.print(
+            Text(f"{charts.whole(bad)} bad rows in the manifest: avdata manifest check", "dim")
+        )
+    found = (item for step in steps for item in step["by_reason"].items())
     if retryable := sum(rows for reason, rows in found if reason in RETRYABLE):
         console.print(
             Text(f"{charts.whole(retryable)} failed rows may pass: try with --retry-failed", "dim")
@@ -71,22 +69,19 @@ def print_crashed(summary: Mapping[str, Any], console: Console) -> None:
             console.print(clean(example, 300))
 
 
-def steps_table(steps: Sequence[StepFacts]) -> Table:
-    """Return what each step did with the clips that came to it."""
-    names = ("step", "in", "cut", "rejected", "failed", "replaced", "go on", "reasons")
-    table = plain_table(*names, numbers=range(1, 7))
+def steps_table(steps: Iterable[Mapping[str, Any]]) -> Table:
+    """Return the rows of each step by what became of them; `steps` as in summary.json."""
+    names = ("step", "in", "out", *map(str, Status), "time", "reasons")
+    table = plain_table(*names, numbers=range(1, 8))
     for step in steps:
-        rows_of: dict[str, int] = {}
-        for (_, reason), rows in step.reasons().items():
-            rows_of[reason] = rows_of.get(reason, 0) + rows
+        counts = step["by_status"]
         table.add_row(
-            step.name,
-            charts.whole(step.active_in),
-            count(step.children, ""),
-            *(count(step.here(s), STYLES[s]) for s in (Status.REJECTED, Status.FAILED)),
-            count(step.here(Status.EXPANDED), "dim"),
-            Text(charts.whole(step.active_out), "bold green"),
-            reasons(rows_of),
+            clean(step["name"]),
+            charts.whole(step["rows_in"]),
+            charts.whole(step["rows_out"]),
+            *(count(counts.get(str(s), 0), STYLES[s]) for s in Status),
+            charts.seconds_text(step["seconds"]) if step["seconds"] else "",
+            reasons(step["by_reason"]),
         )
     return table
 

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from avdata import weights
+from avdata.cli.options import new_app
 
-app = typer.Typer(help="Pretrained weights: what there is, what is here, and how to get it.")
+app = new_app("Pretrained weights: what there is, what is here, and how to get it.")
 
 Names = Annotated[list[str], typer.Argument(help="Names as `avdata weights list` shows them.")]
 

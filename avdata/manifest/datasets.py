@@ -6,7 +6,6 @@ One file `manifests/NAME.yaml` describes each. The lists themselves are not ours
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +14,12 @@ from typing import Any
 from avdata.clip import Clip
 from avdata.errors import ManifestError
 from avdata.manifest.importers import IMPORTERS, import_clips
+from avdata.parsing import parse_yaml
+from avdata.shipped import find, shipped_names
 from avdata.strict import build, setting
 
 MAX_LIST_BYTES = 2**30
 CHUNK_BYTES = 2**18
-FOLDERS = (
-    Path("manifests"),
-    Path(__file__).resolve().parents[2] / "manifests",  # a checkout
-    Path(sys.prefix) / "share" / "avdata" / "manifests",  # an installed wheel
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,29 +68,20 @@ class Dataset:
             raise ValueError(f"option_files name no file of the list: {sorted(unknown)}")
 
 
-def dataset_names() -> list[str]:
-    """Return the names of all datasets described in the manifests folders."""
-    return sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
-
-
 def load_dataset(name: str) -> Dataset:
     """Read the description of a dataset: a name, or the path of a YAML file.
 
     Raises ManifestError if there is none, SettingsError if it is wrong.
     """
-    import yaml
-
-    candidates = [Path(name)] if name.endswith((".yaml", ".yml")) else []
-    candidates += [folder / f"{name}.yaml" for folder in FOLDERS if "/" not in name]
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else find("manifests", name)
+    if path is None or not path.is_file():
         raise ManifestError(
-            f"no dataset {name!r}; known: {', '.join(dataset_names()) or 'none'}; "
+            f"no dataset {name!r}; known: {', '.join(shipped_names('manifests')) or 'none'}; "
             "a YAML file of your own works too"
         )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ManifestError(f"cannot read {path}: {error}") from None
     dataset = build(Dataset, tree, str(path))
     return dataset if dataset.dataset else build(Dataset, {**tree, "dataset": path.stem}, str(path))

@@ -13,7 +13,9 @@ from typing import Any
 
 from avdata.clip import KEY_PATTERN, MANIFEST_COLUMNS, Clip, one_line
 from avdata.errors import ClipError, Reason
-from avdata.manifest.keys import KeySet, default_key, default_source_id, safe_key
+from avdata.manifest.keys import KeySet, default_key, default_source_id, safe_key, youtube_url
+from avdata.parsing import parse_json
+from avdata.strict import shown
 
 Row = tuple["int | str", "dict[str, Any] | ClipError"]
 """A row's number (or place, such as `list.csv:17`), and its values or why it cannot be read."""
@@ -24,9 +26,11 @@ MAX_TIME_MS = 10**12  # about 31 years: larger values are typing errors
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-_SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
+SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|subfile,", re.IGNORECASE)
 _HTTP = re.compile(r"https?://[^\x00-\x20\x7f/?#\\]+[^\x00-\x20\x7f]*", re.IGNORECASE)
+_CLOCK = re.compile(r"(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]*)?)")
+_YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -37,6 +41,8 @@ def clip_from_row(row: Mapping[str, Any], base: str) -> Clip:
     absent. Raises ClipError: BAD_ROW, BAD_KEY or BAD_URL.
     """
     written = _text(row, "url")
+    if _YOUTUBE_ID.fullmatch(written) and not os.path.lexists(os.path.join(base, written)):
+        written = youtube_url(written)
     url = resolve_url(written, base)
     source_id = _text(row, "source_id") or default_source_id(written)
     dataset = _text(row, "dataset")
@@ -47,7 +53,7 @@ def clip_from_row(row: Mapping[str, Any], base: str) -> Clip:
             Reason.BAD_ROW, f"the window ends at {end_ms} ms, before or at its start {start_ms} ms"
         )
     split = _text(row, "split")
-    if split and not _SPLIT.fullmatch(split):
+    if split and not SPLIT.fullmatch(split):
         raise ClipError(Reason.BAD_ROW, f"split {split[:60]!r}: letters, digits, '-', '_' only")
     key = _text(row, "key")
     if not key:
@@ -91,14 +97,17 @@ def clips_from(
                     f"key {clip.key!r} is taken by an earlier row; give each row its own key",
                 )
         except ClipError as error:
-            where = f"{place} {number}" if isinstance(number, int) else number
-            located = ClipError(error.reason, f"{where}: {error.detail}")
-            yield _failed(number, values, seen, located)
+            yield failed_row(number, values, seen, error, place)
         else:
             yield clip
 
 
-def _failed(number: int | str, values: Any, seen: KeySet, error: ClipError) -> Clip:
+def failed_row(
+    number: int | str, values: Any, seen: KeySet, error: ClipError, place: str = "line"
+) -> Clip:
+    """Return the FAILED clip that stands for a row, under a key of its own, with its place."""
+    where = f"{place} {number}" if isinstance(number, int) else number
+    located = ClipError(error.reason, f"{where}: {error.detail}")
     key = stem = f"line-{number:07d}" if isinstance(number, int) else safe_key(f"line-{number}")
     again = 1
     while not seen.add(key):
@@ -107,7 +116,7 @@ def _failed(number: int | str, values: Any, seen: KeySet, error: ClipError) -> C
     row = values if isinstance(values, dict) else {}
     url = row.get("url")
     clip = Clip(key=key, url=one_line(url) if isinstance(url, str) else "", source_id=key)
-    return clip.failed("manifest", error)
+    return clip.failed("manifest", located)
 
 
 def resolve_url(text: str, base: str) -> str:
@@ -146,7 +155,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     if value is None:
         return ""
     if type(value) is not str:
-        raise ClipError(Reason.BAD_ROW, f"{column} must be a text, got {_shown(value)}")
+        raise ClipError(Reason.BAD_ROW, f"{column} must be a text, got {shown(value)}")
     return _within(column, value)
 
 
@@ -165,11 +174,23 @@ def _time_ms(row: Mapping[str, Any], ms_column: str, s_column: str) -> int | Non
         return None if _absent(in_ms) else _whole_ms(in_ms, ms_column)
     if not _absent(in_ms):
         raise ClipError(Reason.BAD_ROW, f"both {ms_column} and {s_column} are given; keep one")
-    if isinstance(in_s, str) and _NUMBER.fullmatch(in_s.strip()):
-        in_s = float(in_s)
-    if not isinstance(in_s, int | float) or isinstance(in_s, bool):
-        raise ClipError(Reason.BAD_ROW, f"{s_column} must be seconds, got {_shown(in_s)}")
-    return _in_range(in_s * 1000, s_column, in_s)
+    return read_time_ms(in_s, s_column)
+
+
+def read_time_ms(value: Any, column: str) -> int:
+    """Return milliseconds for seconds (a number, or text of one) or a clock time `h:mm:ss.sss`.
+
+    Raises ClipError (bad_row) for anything else, and for times out of range.
+    """
+    seconds = value
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        seconds = float(value)
+    elif isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        hours, minutes, rest = clock.groups()
+        seconds = 3600 * int(hours or 0) + 60 * int(minutes) + float(rest)
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise ClipError(Reason.BAD_ROW, f"{column} must be seconds, got {shown(value)}")
+    return _in_range(seconds * 1000, column, value)
 
 
 def _whole_ms(value: Any, column: str) -> int:
@@ -177,13 +198,13 @@ def _whole_ms(value: Any, column: str) -> int:
         value = int(value.strip().partition(".")[0])
     if type(value) is int or (type(value) is float and value.is_integer()):
         return _in_range(value, column, value)
-    raise ClipError(Reason.BAD_ROW, f"{column} must be whole milliseconds, got {_shown(value)}")
+    raise ClipError(Reason.BAD_ROW, f"{column} must be whole milliseconds, got {shown(value)}")
 
 
 def _in_range(value_ms: float, column: str, seen: Any) -> int:
     if 0 <= value_ms <= MAX_TIME_MS:
         return round(value_ms)
-    raise ClipError(Reason.BAD_ROW, f"{column} must lie between 0 and 31 years, got {_shown(seen)}")
+    raise ClipError(Reason.BAD_ROW, f"{column} must lie between 0 and 31 years, got {shown(seen)}")
 
 
 def _absent(value: Any) -> bool:
@@ -196,7 +217,7 @@ def _events(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
         value = [item for item in _within("events_ms", value).split("|") if item.strip()]
     if not isinstance(value, list | tuple):
-        raise ClipError(Reason.BAD_ROW, f"events_ms must be a list, got {_shown(value)}")
+        raise ClipError(Reason.BAD_ROW, f"events_ms must be a list, got {shown(value)}")
     return tuple(_whole_ms(item, "events_ms") for item in value)
 
 
@@ -206,7 +227,7 @@ def _labels(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = _within("labels", value).split("|")
     if not isinstance(value, list | tuple) or any(type(item) is not str for item in value):
-        raise ClipError(Reason.BAD_ROW, f"labels must be a list of texts, got {_shown(value)}")
+        raise ClipError(Reason.BAD_ROW, f"labels must be a list of texts, got {shown(value)}")
     return tuple(_within("labels", item) for item in value if item)
 
 
@@ -215,11 +236,13 @@ def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
     nested = row.get("attributes")
     if nested:
         try:
-            extra |= dict(json.loads(nested) if isinstance(nested, str) else nested)
-        except (ValueError, TypeError, RecursionError):
+            extra |= dict(parse_json(nested) if isinstance(nested, str) else nested)
+        except (ValueError, TypeError):
             raise ClipError(
-                Reason.BAD_ROW, f"attributes must be a mapping, got {_shown(nested)}"
+                Reason.BAD_ROW, f"attributes must be a mapping, got {shown(nested)}"
             ) from None
+        if not all(isinstance(name, str) for name in extra):
+            raise ClipError(Reason.BAD_ROW, "attributes must have names that are texts")
     return {
         name: _within(name, value if type(value) is str else _plain(value))
         for name, value in extra.items()
@@ -230,10 +253,7 @@ def _attributes(row: Mapping[str, Any]) -> dict[str, str]:
 def _plain(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    except RecursionError:
+        raise ClipError(Reason.BAD_ROW, f"is nested too deeply: {shown(value)}") from None
     except (TypeError, ValueError):
         return str(value)  # dates, decimals, bytes: what Parquet can hold and JSON cannot
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"

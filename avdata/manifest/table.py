@@ -12,26 +12,31 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, cast
 
-from avdata.clip import MANIFEST_COLUMNS, Clip, Status, clip_schema, one_line
+from avdata.clip import MANIFEST_COLUMNS, Clip, Status, clip_schema
 from avdata.errors import ManifestError
+from avdata.manifest.columns import Columns
 from avdata.manifest.keys import KeySet
-from avdata.manifest.rows import KNOWN_COLUMNS, MAX_CELL_CHARS, Row, clips_from
-from avdata.manifest.text_rows import Lines, check_columns, csv_rows, jsonl_rows
+from avdata.manifest.parquet import iter_parquet
+from avdata.manifest.rows import KNOWN_COLUMNS, MAX_CELL_CHARS, clips_from
+from avdata.manifest.text_rows import Lines, csv_rows, jsonl_rows
 from avdata.store import Store, is_remote
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
-def iter_manifest(path: str, *, base: str | None = None) -> Iterator[Clip]:
+def iter_manifest(
+    path: str, *, base: str | None = None, columns: Mapping[str, str] | None = None
+) -> Iterator[Clip]:
     """Read a manifest, or a clip table (Parquet with the clip schema), row by row.
 
     `path` ends in .csv, .tsv, .jsonl (each also .gz) or .parquet; local, or any fsspec URL.
     Relative paths in `url` are resolved against `base`, by default the manifest's own folder.
+    `columns` maps columns of the table to the manifest's (`{"start": "start_s"}`).
     Bad rows come out as FAILED clips; their detail names the line. Rows of a clip table come back
     with all they carry. Raises ManifestError when the file as a whole cannot be used.
     """
@@ -39,12 +44,16 @@ def iter_manifest(path: str, *, base: str | None = None) -> Iterator[Clip]:
     store, name = _place(path)
     if base is None:
         base = store.root if store.remote else os.path.abspath(store.root)
+    reader = Columns(columns)
     if kind == "parquet":
-        yield from _iter_parquet(store, name, base)
+        yield from iter_parquet(store, name, base, reader)
         return
     with _opened(store, name, packed) as file:
         lines = Lines(file)
-        rows = jsonl_rows(lines) if kind == "jsonl" else csv_rows(lines, path, _DELIMITERS[kind])
+        if kind == "jsonl":
+            rows = jsonl_rows(lines, reader)
+        else:
+            rows = csv_rows(lines, path, _DELIMITERS[kind], reader)
         yield from clips_from(rows, base, KeySet())
 
 
@@ -76,7 +85,7 @@ def _format(path: str) -> tuple[str, bool]:
     if kind not in FORMATS or (packed and kind == "parquet"):
         raise ManifestError(
             f"cannot tell the format of {path}: name it .csv, .tsv, .jsonl (or these with .gz) "
-            "or .parquet"
+            "or .parquet; a dataset's own list is read by `avdata manifest import`"
         )
     return kind, packed
 
@@ -104,46 +113,6 @@ def _opened(store: Store, name: str, packed: bool) -> Iterator[IO[bytes]]:
         raise ManifestError(
             f"cannot read the manifest {where}: {error.strerror or error}"
         ) from None
-
-
-def _iter_parquet(store: Store, name: str, base: str) -> Iterator[Clip]:
-    import pyarrow as pa
-
-    from avdata.tables import iter_clips
-
-    try:
-        if _is_clip_table(store, name):
-            yield from iter_clips(store, name)
-        else:
-            yield from clips_from(_parquet_rows(store, name), base, KeySet(), place="row")
-    except pa.ArrowException as error:
-        raise ManifestError(
-            f"{store.full(name)} is not a whole Parquet file: {one_line(str(error))}"
-        ) from None
-    except OSError as error:
-        raise ManifestError(
-            f"cannot read the manifest {store.full(name)}: {error.strerror or error}"
-        ) from None
-
-
-def _is_clip_table(store: Store, name: str) -> bool:
-    import pyarrow.parquet as pq
-
-    with store.open(name) as file, pq.ParquetFile(file) as parquet:
-        names = parquet.schema_arrow.names
-    check_columns(names, store.full(name))
-    return set(clip_schema().names) <= set(names)
-
-
-def _parquet_rows(store: Store, name: str) -> Iterator[Row]:
-    from avdata.tables import iter_batches
-
-    number = 0
-    for batch in iter_batches(store, name):
-        names = batch.schema.names
-        for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            number += 1
-            yield number, dict(zip(names, cells, strict=True))
 
 
 def _checked(clip: Clip) -> Clip:

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import IO, Any
 
-from avdata.clip import one_line
 from avdata.errors import ClipError, ManifestError, Reason
+from avdata.manifest.columns import Columns, Reading
 from avdata.manifest.rows import Row
+from avdata.parsing import parse_json
 
 MAX_LINE_BYTES = 2**20
 
@@ -62,9 +63,10 @@ class Lines:
         self.number -= max(0, len(self._taken) - 1)
 
 
-def csv_rows(lines: Lines, path: str, delimiter: str) -> Iterator[Row]:
+def csv_rows(lines: Lines, path: str, delimiter: str, columns: Columns) -> Iterator[Row]:
     records = csv.reader(lines, delimiter=delimiter, strict=True)
-    header = _header(lines, records, path)
+    reading = _header(lines, records, path, columns)
+    header = reading.names
     while True:
         number = lines.mark()
         try:
@@ -78,7 +80,7 @@ def csv_rows(lines: Lines, path: str, delimiter: str) -> Iterator[Row]:
         else:
             if len(cells) == len(header):
                 if any(cells):
-                    yield number, dict(zip(header, cells, strict=True))
+                    yield from reading.rows(number, cells)
                 continue
             if not "".join(cells).strip():
                 continue
@@ -90,7 +92,7 @@ def csv_rows(lines: Lines, path: str, delimiter: str) -> Iterator[Row]:
         yield number, problem
 
 
-def _header(lines: Lines, records: Iterator[list[str]], path: str) -> list[str]:
+def _header(lines: Lines, records: Iterator[list[str]], path: str, columns: Columns) -> Reading:
     try:
         header = next((cells for cells in records if any(cells)), None)
     except (ClipError, csv.Error) as error:
@@ -98,36 +100,28 @@ def _header(lines: Lines, records: Iterator[list[str]], path: str) -> list[str]:
         raise ManifestError(f"the header of {path} cannot be read: {detail}") from None
     if header is None:
         raise ManifestError(f"{path} is empty: a manifest begins with a line of column names")
-    header = [name.strip() for name in header]
-    check_columns(header, path)
-    return header
+    return columns.reading([name.strip() for name in header], path)
 
 
-def check_columns(names: list[str], path: str) -> None:
-    """Raise ManifestError unless the columns are distinct, named, and `url` is among them."""
-    shown = one_line(", ".join(names), 200)
-    if "url" not in names:
-        raise ManifestError(f"{path} has no column `url`; its columns are: {shown}")
-    if "" in names or len(set(names)) < len(names):
-        raise ManifestError(f"{path} has unnamed or repeated columns: {shown}")
-
-
-def jsonl_rows(lines: Lines) -> Iterator[Row]:
+def jsonl_rows(lines: Lines, columns: Columns) -> Iterator[Row]:
     while True:
         number = lines.mark()
         try:
             line = next(lines)
             if line.strip():
-                yield number, _json_object(line)
+                row = _json_object(line)
+                yield from columns.reading(row, None).rows(number, row.values())
         except StopIteration:
             return
         except ClipError as error:
             yield number, error
+        except ManifestError as error:  # other lines may have other columns
+            yield number, ClipError(Reason.BAD_ROW, str(error))
 
 
 def _json_object(line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line, parse_constant=_refuse_constant)
+        value = parse_json(line, parse_constant=_refuse_constant)
         if "\\u" in line:
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from avdata.clip import Status
 from avdata.errors import StoreError
+from avdata.parsing import parse_json
 from avdata.store import Store
 from avdata.tables import iter_batches
 
@@ -57,6 +57,20 @@ class StepFacts:
     def active_out(self) -> int:
         return self.by_status(Status.ACTIVE) + self.here(Status.ACCEPTED)
 
+    def to_tree(self) -> dict[str, Any]:
+        """Return the counts in the form of summary.json."""
+        by_reason: Counter[str] = Counter()
+        for (_, reason), rows in self.reasons().items():
+            by_reason[reason] += rows
+        return {
+            "name": self.name,
+            "rows_in": self.rows_in,
+            "rows_out": self.rows,
+            "by_status": {str(s): rows for s in Status if (rows := self.by_status(s))},
+            "by_reason": dict(sorted(by_reason.items())),
+            "seconds": self.summary.get("seconds", 0.0),
+        }
+
     @property
     def reconciles(self) -> bool:
         """Tell whether what came in, and was added, is what left in every direction."""
@@ -73,8 +87,8 @@ def read_json(store: Store, path: str) -> dict[str, Any]:
     if not store.exists(path):
         return {}
     try:
-        value = json.loads(store.read_bytes(path))
-    except (ValueError, RecursionError) as error:
+        value = parse_json(store.read_bytes(path))
+    except ValueError as error:
         raise StoreError(
             f"{store.full(path)} is damaged ({error}); remove it, and the next run writes it anew"
         ) from None

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from avdata.errors import AvdataError, SettingsError
+from avdata.parsing import parse_yaml
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -175,7 +176,6 @@ def _scheduler_client(address: str) -> Iterator[Client]:
 
 @contextmanager
 def _slurm_client(path: str) -> Iterator[Client]:
-    import yaml
     from distributed import Client
 
     try:
@@ -184,9 +184,9 @@ def _slurm_client(path: str) -> Iterator[Client]:
         raise SettingsError("--slurm needs dask-jobqueue: pip install 'avdata[cluster]'") from None
     try:
         with open(path, encoding="utf-8") as file:
-            options = yaml.safe_load(file)
+            options = parse_yaml(file.read())
         jobs = options.pop("jobs")
-    except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise SettingsError(
             f"{path} must be YAML with `jobs` and the options of dask_jobqueue.SLURMCluster "
             f"(cores, memory, queue, walltime, ...): {error!r}"

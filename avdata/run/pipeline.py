@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from avdata import __version__
 from avdata.config import Pipeline, StepsSettings
 from avdata.errors import AvdataError, RunError, SettingsError
+from avdata.parsing import parse_json
 from avdata.run.crashes import Crashed, find_crashed
 from avdata.run.executors import Crash, Executor
 from avdata.run.part import PartJob, PartResult, crashed_part, recipes, run_part
@@ -168,7 +169,8 @@ def _plan(
 ) -> tuple[Plan, tuple[str, ...], dict[str, str]]:
     """Return the plan, the steps to run, and by what the part steps are made (see `recipes`)."""
     had_plan = read_plan(store) is not None
-    plan = make_plan(store, absolute(pipeline.manifest), pipeline.part_clips)
+    manifest = absolute(pipeline.manifest)
+    plan = make_plan(store, manifest, pipeline.part_clips, pipeline.columns)
     try:
         steps = _steps_between(plan.reached, last_step)
         part_steps = tuple(step for step in steps if step in PART_STEPS)
@@ -303,7 +305,7 @@ def _summary(
 def read_summary(store: Store) -> dict[str, Any]:
     """Return the summary of the run that was in a folder; empty if there is none, or a damaged."""
     try:
-        tree = json.loads(store.read_bytes(SUMMARY_PATH))
+        tree = parse_json(store.read_bytes(SUMMARY_PATH))
     except (FileNotFoundError, ValueError):
         return {}
     return tree if isinstance(tree, dict) else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -51,16 +51,24 @@ def part_path(name: str) -> str:
     return f"parts/{name}.parquet"
 
 
-def make_plan(store: Store, manifest: str, part_clips: int | None = None) -> Plan:
+def make_plan(
+    store: Store,
+    manifest: str,
+    part_clips: int | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Plan:
     """Cut a manifest or clip table into parts, or return the plan that is already there.
+
+    `columns` maps columns of the table to the manifest's, as in `iter_manifest`.
 
     Raises ManifestError when the manifest cannot be read or holds no row at all.
     """
-    wanted = digest(PLAN_VERSION, _content_digest(manifest), part_clips, _base(manifest))
+    columns = columns or {}
+    wanted = digest(PLAN_VERSION, _content_digest(manifest), part_clips, _base(manifest), columns)
     plan, made_from = _read_plan(store)
     if plan and made_from == wanted and _is_whole(store, plan):
         return plan
-    plan = _write_parts(store, manifest, part_clips)
+    plan = _write_parts(store, manifest, part_clips, columns)
     tree = {"digest": wanted, **{name: getattr(plan, name) for name in Plan.__slots__}}
     write_sealed(store, PLAN_PATH, tree)
     return plan
@@ -96,19 +104,23 @@ def _is_whole(store: Store, plan: Plan) -> bool:
 
 def forget_plan(store: Store, plan: Plan) -> None:
     """Remove a plan and its parts."""
-    for path in (PLAN_PATH, *map(part_path, plan.parts)):
+    from avdata.manifest.clip_rows import HOMES_PATH
+
+    for path in (PLAN_PATH, HOMES_PATH, *map(part_path, plan.parts)):
         store.delete(path)
     if not store.remote:
         with suppress(OSError):
             os.rmdir(store.full("parts"))
 
 
-def _write_parts(store: Store, manifest: str, part_clips: int | None) -> Plan:
+def _write_parts(
+    store: Store, manifest: str, part_clips: int | None, columns: Mapping[str, str]
+) -> Plan:
     names: list[str] = []
     rows = bad_rows = crashed_rows = 0
     reached = "manifest"
     with store.scratch() as scratch:
-        buckets = _spill(_located(store, manifest), Path(scratch), _bucket_count(manifest))
+        buckets = _spill(_located(store, manifest, columns), Path(scratch), _bucket_count(manifest))
         rows = sum(bucket.clips for bucket in buckets)
         if rows == 0:
             raise ManifestError(f"{manifest} holds no row; a manifest needs at least a url column")
@@ -137,14 +149,19 @@ def _step_order(step: str) -> int:
     return PART_STEPS.index(step) if step in PART_STEPS else -1
 
 
-def _located(store: Store, manifest: str) -> Iterator[Clip]:
+def _located(store: Store, manifest: str, columns: Mapping[str, str]) -> Iterator[Clip]:
     """Yield the manifest's clips; media paths of a table from another folder become absolute."""
     from avdata.manifest import iter_manifest
+    from avdata.manifest.clip_rows import add_homes, media_homes
 
     base = _base(manifest)
     elsewhere = base != (store.root if store.remote else os.path.abspath(store.root))
-    for clip in iter_manifest(manifest):
+    told = False
+    for clip in iter_manifest(manifest, columns=columns):
         if elsewhere and clip.source is not None:
+            if not told:
+                add_homes(store, media_homes(Store(base)))
+                told = True
             source = replace(clip.source, path=join(base, clip.source.path))
             media = clip.media and replace(clip.media, path=join(base, clip.media.path))
             yield replace(clip, source=source, media=media)

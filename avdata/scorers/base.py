@@ -93,10 +93,12 @@ class ScoredClip:
 def read_setting(path: str | None, setting: str, scorer: str) -> bytes:
     """Return the content of the file that a setting names (local path or fsspec URL)."""
     if not path:
-        raise SettingsError(f"select: scorer {scorer} needs select.{setting}, the path of its file")
+        raise SettingsError(
+            f"steps.select.scorer: {scorer} needs steps.select.{setting}, the path of its file"
+        )
     try:
         return Store(".").read_bytes(path)
     except OSError as error:
         raise SettingsError(
-            f"select.{setting}: cannot read {path!r}: {error.strerror or error}"
+            f"steps.select.{setting}: cannot read {path!r}: {error.strerror or error}"
         ) from None

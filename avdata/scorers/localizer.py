@@ -19,6 +19,7 @@ from avdata import frames
 from avdata.audio import spectrograms
 from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError
+from avdata.parsing import parse_json
 from avdata.scorers.base import ScoredClip, Scores, read_setting
 from avdata.scorers.onnx_file import has_external_data
 from avdata.strict import build, setting
@@ -88,7 +89,7 @@ class Localizer:
         if clip.media.n_samples and rate_hz != model.audio.sample_rate_hz:
             raise SettingsError(
                 f"{self._path} hears sound at {model.audio.sample_rate_hz} Hz, but the clips are "
-                f"at {rate_hz} Hz; set trim.sample_rate_hz to the model's rate"
+                f"at {rate_hz} Hz; set steps.trim.sample_rate_hz to the model's rate"
             )
         images = clip.images()
         scores, maps = [], []
@@ -143,7 +144,7 @@ class Model:
 
     def _wrong(self, what: str) -> SettingsError:
         return SettingsError(
-            f"select.localizer: {self._path} {what} (see docs/localizer-contract.md)"
+            f"steps.select.localizer: {self._path} {what} (see docs/localizer-contract.md)"
         )
 
     def _specs(self) -> tuple[PictureSpec, AudioSpec]:
@@ -151,10 +152,10 @@ class Model:
         if METADATA_KEY not in metadata:
             raise self._wrong(f"has no {METADATA_KEY!r} in its metadata: is it a localizer?")
         try:
-            tree = json.loads(metadata[METADATA_KEY])
-        except (ValueError, RecursionError) as error:
+            tree = parse_json(metadata[METADATA_KEY])
+        except ValueError as error:
             raise self._wrong(f"has metadata that is not JSON: {error}") from None
-        where = f"select.localizer: {self._path}: {METADATA_KEY}"
+        where = f"steps.select.localizer: {self._path}: {METADATA_KEY}"
         if not isinstance(tree, dict):
             raise SettingsError(f"{where} must be an object, got {type(tree).__name__}")
         audio = tree.pop("audio", {})
@@ -213,11 +214,11 @@ def _session(data: bytes, path: str) -> InferenceSession:
     try:
         external = has_external_data(data)
     except ValueError as error:
-        raise SettingsError(f"select.localizer: {path} is no ONNX file: {error}") from None
+        raise SettingsError(f"steps.select.localizer: {path} is no ONNX file: {error}") from None
     if external:
         raise SettingsError(
-            f"select.localizer: {path} keeps tensors in other files, which are not read; save it "
-            "as one file (onnx.save without save_as_external_data)"
+            f"steps.select.localizer: {path} keeps tensors in other files, which are not read; "
+            "save it as one file (onnx.save without save_as_external_data)"
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -227,7 +228,8 @@ def _session(data: bytes, path: str) -> InferenceSession:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no class of their own
         raise SettingsError(
-            f"select.localizer: onnxruntime {onnxruntime.__version__} cannot load {path}: {error}"
+            f"steps.select.localizer: onnxruntime {onnxruntime.__version__} cannot load {path}: "
+            f"{error}"
         ) from None
 
 

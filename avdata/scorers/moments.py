@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ import numpy as np
 
 from avdata.clip import Clip
 from avdata.errors import ClipError, Reason, SettingsError
+from avdata.parsing import parse_json
 from avdata.scorers.base import ScoredClip, Scores, read_setting
 
 MOMENTS_RATE_HZ = 10
@@ -26,9 +27,10 @@ class Moments:
     have fewer frames than indices, so counting frames would miss. The score is 1 for the best
     moment and falls by 1/n for each of the n moments; a clip that is not listed is rejected.
 
-    A clip is found by `source_id`, `start_ms` and `end_ms`; failing that by `source_id` and
-    `start_ms` (a clip that trim kept short; moments past its end are left out), or by `source_id`
-    alone if it starts at 0 and is called like the listed clip (videos that were cut before).
+    A clip is found by `source_id`, `start_ms` and `end_ms`, in the time of the original video (the
+    attribute `source_start_ms` says where a file that was cut from it begins); failing that by
+    `source_id` and `start_ms` (a clip that trim kept short; moments past its end are left out), or
+    by `source_id` alone if it starts at 0 and is called like the listed clip.
     Adds the measure `moment_offset_s`, how far (s) the chosen frame lies from the best moment.
     """
 
@@ -58,14 +60,15 @@ class Moments:
         )
 
     def _indices(self, clip: Clip) -> list[int]:
-        start = f"{clip.source_id}_{clip.start_ms}"
-        indices = self._moments.get(f"{start}_{clip.end_ms}") or self._moments.get(start)
+        begins = clip.attributes.get("source_start_ms", "")
+        begins_ms = int(begins) if re.fullmatch(r"[0-9]{1,12}", begins) else 0
+        start = f"{clip.source_id}_{begins_ms + (clip.start_ms or 0)}"
+        name = start if clip.end_ms is None else f"{start}_{begins_ms + clip.end_ms}"
+        indices = self._moments.get(name) or self._moments.get(start)
         if not indices and not clip.start_ms:
             indices = self._moments.get(clip.source_id)
         if not indices:
-            raise ClipError(
-                Reason.NOT_LISTED, f"{start}_{clip.end_ms} is not in the list of moments"
-            )
+            raise ClipError(Reason.NOT_LISTED, f"{name} is not in the list of moments")
         if clip.start_ms is not None and clip.end_ms is not None:
             last = (clip.end_ms - clip.start_ms) * MOMENTS_RATE_HZ / 1000
             indices = [index for index in indices if index <= last]
@@ -80,21 +83,21 @@ class Moments:
 @lru_cache(maxsize=1)
 def _parse(data: bytes, path: str) -> Mapping[str, list[int]]:
     try:
-        tree = json.loads(data)
+        tree = parse_json(data)
     except ValueError as error:
-        raise SettingsError(f"select.moments: {path} is not valid JSON: {error}") from None
+        raise SettingsError(f"steps.select.moments: {path} is not valid JSON: {error}") from None
     if isinstance(tree, list) and len(tree) == 2:
         tree = tree[1]
     if not isinstance(tree, dict):
         raise SettingsError(
-            f"select.moments: {path} must map id_startms_endms to frame indices, "
+            f"steps.select.moments: {path} must map id_startms_endms to frame indices, "
             f"got {type(tree).__name__}"
         )
     for name, indices in tree.items():
         if not isinstance(indices, list) or not all(type(i) is int and i >= 0 for i in indices):
             raise SettingsError(
-                f"select.moments: {path}: {name} must be a list of frame indices (0, 1, ...), "
-                f"got {str(indices)[:80]}"
+                f"steps.select.moments: {path}: {name} must be a list of frame indices "
+                f"(0, 1, ...), got {str(indices)[:80]}"
             )
     # Every clip under its name, and under its name without the end.
     return {name.rpartition("_")[0]: indices for name, indices in tree.items()} | tree

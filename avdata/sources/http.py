@@ -226,7 +226,9 @@ def load_cookies(path: str | None) -> MozillaCookieJar | None:
     try:
         jar.load(ignore_discard=True, ignore_expires=True)
     except (OSError, LoadError, UnicodeDecodeError) as error:
-        raise SettingsError(f"fetch.cookies_file: {path} is not a cookies file: {error}") from None
+        raise SettingsError(
+            f"steps.fetch.cookies_file: {path} is not a cookies file: {error}"
+        ) from None
     for cookie in jar:
         if cookie.expires == 0:  # how browsers' exports write "until the session ends"
             cookie.expires, cookie.discard = None, True
@@ -243,7 +245,7 @@ def _make_pool(proxy: str, connections: int) -> urllib3.PoolManager:
             return watchable(SOCKSProxyManager(proxy, maxsize=connections))
         return watchable(urllib3.ProxyManager(proxy, maxsize=connections))
     except (ImportError, HTTPError) as error:
-        raise SettingsError(f"fetch.proxy: cannot use {proxy!r}: {error}") from None
+        raise SettingsError(f"steps.fetch.proxy: cannot use {proxy!r}: {error}") from None
 
 
 def _no_answer(error: Exception) -> ClipError:

@@ -95,7 +95,7 @@ class Pause:
         length_s = min(length_s, left_s)
         logger.warning(
             "%s: %s; all workers leave this site alone for %.0f s (for at most %.0f s in a row, "
-            "see fetch.pause_total_s)",
+            "see steps.fetch.pause_total_s)",
             *(self.site, error.detail, length_s, self._settings.pause_total_s),
         )
         self._write(_Known(since_s, now_s + length_s, length_s, known.answered_s))

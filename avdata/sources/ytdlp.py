@@ -64,7 +64,7 @@ def load_plugins(names: Collection[str]) -> None:
         plugins.iter_modules = find_modules
     if missing := sorted(set(names) - found):
         raise SettingsError(
-            f"fetch.ytdlp_plugins: no plugin of yt-dlp is called {', '.join(missing)}; "
+            f"steps.fetch.ytdlp_plugins: no plugin of yt-dlp is called {', '.join(missing)}; "
             "give the names of modules in yt_dlp_plugins/extractor of what you installed"
         )
 

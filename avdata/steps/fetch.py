@@ -8,7 +8,6 @@ which bytes come. Unfinished downloads wait in `media/.partial/DIGEST` and are r
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
@@ -23,6 +22,7 @@ from avdata.clip import Clip, Source, Status
 from avdata.config import FetchSettings
 from avdata.errors import TRANSIENT, ClipError, Reason, SettingsError
 from avdata.media import probe
+from avdata.parsing import parse_json
 from avdata.shards.folder import SEAL, seal
 from avdata.sources import Fetched, canonical_url, is_playlist, is_web, local, media_suffix
 from avdata.sources.limits import Limits, RateLimiter
@@ -63,7 +63,7 @@ class FetchStep:
 
     def __init__(self, settings: FetchSettings) -> None:
         if settings.cookies_file is not None and not os.path.isfile(settings.cookies_file):
-            raise SettingsError(f"fetch.cookies_file: no such file: {settings.cookies_file}")
+            raise SettingsError(f"steps.fetch.cookies_file: no such file: {settings.cookies_file}")
         self._settings = settings
         self._rate = RateLimiter(settings.rate_limit_bytes_s)
         self._stop = threading.Event()
@@ -239,7 +239,7 @@ def _archived(store: Store, wanted: _Wanted) -> Source | None:
     """Return the source if it was fetched before and its file and sidecar are still there."""
     try:
         data = store.read_bytes(f"{wanted.base}.json")
-        sidecar = json.loads(data)
+        sidecar = parse_json(data)
         source = Source(**sidecar["source"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):  # a damaged one is none
         return None

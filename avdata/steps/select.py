@@ -44,9 +44,11 @@ class SelectStep:
 
     def __init__(self, settings: SelectSettings) -> None:
         if settings.top_k < 1:
-            raise SettingsError(f"select.top_k must be at least 1, got {settings.top_k}")
+            raise SettingsError(f"steps.select.top_k must be at least 1, got {settings.top_k}")
         if not settings.min_gap_s >= 0:
-            raise SettingsError(f"select.min_gap_s must be 0 or more, got {settings.min_gap_s}")
+            raise SettingsError(
+                f"steps.select.min_gap_s must be 0 or more, got {settings.min_gap_s}"
+            )
         self._settings = settings
         self._scorer = make_scorer(settings)
         own = self._scorer.measures
@@ -146,7 +148,8 @@ class Rule:
             return
         if self.measure in MEASURED_BY:
             raise SettingsError(
-                f"{self.name} is measured by select.scorer: {MEASURED_BY[self.measure]} alone"
+                f"steps.{self.name} is measured by steps.select.scorer: "
+                f"{MEASURED_BY[self.measure]} alone"
             )
         measures.check_name(self.measure, self.name)
 

@@ -57,7 +57,7 @@ class TrimStep:
     """
 
     name: ClassVar[str] = "trim"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # rows without end_ms go to the end of the source
     uses_seed: ClassVar[bool] = False
 
     def __init__(self, settings: TrimSettings) -> None:

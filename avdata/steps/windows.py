@@ -32,14 +32,13 @@ class Window:
 def plan_windows(clip: Clip, duration_ms: int, settings: TrimSettings) -> list[Window]:
     """Return the windows that the settings ask of a row, before they are held to the source.
 
-    listed gives one; windows gives all that fit whole between start_ms and end_ms (with
-    `short_clips: keep` also the rest at the end); events gives one per distinct event. The same
-    window is never given twice. Raises ClipError (too_short) when there is not a single one.
+    listed gives one, up to the end of the source where the row names none; windows gives all that
+    fit whole between start_ms and end_ms (with `short_clips: keep` also the rest at the end);
+    events gives one per distinct event. The same window is never given twice. Raises ClipError
+    (too_short) when there is not a single one.
     """
     if settings.mode == "listed":
-        start_ms = clip.start_ms or 0
-        end_ms = start_ms + _ms(settings.window_s) if clip.end_ms is None else clip.end_ms
-        return [Window(start_ms, end_ms)]
+        return [Window(clip.start_ms or 0, duration_ms if clip.end_ms is None else clip.end_ms)]
     if settings.mode == "events":
         offset_ms, length_ms = _ms(settings.event_offset_s), _ms(settings.window_s)
         starts_ms = [event_ms + offset_ms for event_ms in sorted(set(clip.events_ms))]
@@ -92,13 +91,13 @@ def fit_window(window: Window, duration_ms: int, settings: TrimSettings) -> Wind
     Raises ClipError: empty (no length), window_past_end (nothing of it in the source), too_short.
     """
     start_ms, end_ms = window.start_ms, window.end_ms
-    if end_ms <= start_ms:
-        raise ClipError(Reason.EMPTY, f"the window has no length: {start_ms} ms to {end_ms} ms")
     if start_ms >= duration_ms or end_ms <= 0:
         raise ClipError(
             Reason.WINDOW_PAST_END,
             f"the window {start_ms} to {end_ms} ms lies outside the source's {duration_ms} ms",
         )
+    if end_ms <= start_ms:
+        raise ClipError(Reason.EMPTY, f"the window has no length: {start_ms} ms to {end_ms} ms")
     past_end = end_ms > duration_ms + _ms(settings.short_tolerance_s)
     if start_ms >= 0 and not past_end:
         return window

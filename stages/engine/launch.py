@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from avdata.cli.terminal import new_console
 from avdata.config import Pipeline, load_pipeline
 from avdata.errors import AvdataError, SettingsError
+from avdata.located import beside, check_found
+from avdata.shipped import pipeline_file
 from avdata.store import Store, is_remote
 from avdata.strict import build
 from stages.engine.errors import TrainingError
@@ -66,10 +68,9 @@ def read_settings(
     """Return the pipeline, and the section `stages.<name>` of it as settings of class `cls`."""
     pipeline = load_pipeline(path, overrides, stages=(name,))
     pipeline = replace(pipeline, output=pipeline.output or f"runs/{pipeline.name}")
-    section = pipeline.stages.get(name) or {}
-    settings = build(cls, section, f"{path}: stages.{name}")
+    section = build(cls, pipeline.stages.get(name) or {}, f"{path}: stages.{name}")
     stage_folder(pipeline, name, cls)  # a stage that has nowhere to write says so before it works
-    return pipeline, settings
+    return pipeline, beside(section, pipeline_file(path).parent)
 
 
 def launch(
@@ -103,7 +104,9 @@ def launch_work(
     """
     given = _parser(name, work.__doc__).parse_args(arguments)
     with _explained_ends(name):
-        text = work(given, *read_settings(given.pipeline, given.overrides, name, settings_class))
+        pipeline, settings = read_settings(given.pipeline, given.overrides, name, settings_class)
+        check_found(settings, pipeline_file(given.pipeline).parent)
+        text = work(given, pipeline, settings)
     print(text, end="")
 
 
@@ -130,6 +133,7 @@ def _train(
     name: str, cls: type[S], train: Callable[[Run[S]], None], given: argparse.Namespace
 ) -> None:
     pipeline, settings = read_settings(given.pipeline, given.overrides, name, cls)
+    check_found(settings, pipeline_file(given.pipeline).parent)
     folder = stage_folder(pipeline, name)
     import torch
 

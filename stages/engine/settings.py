@@ -57,7 +57,9 @@ class TrainSettings:
     strategy: Literal["auto", "ddp", "fsdp"] = setting(
         "auto", "Under torchrun. auto is ddp; fsdp shards weights and optimiser over the GPUs."
     )
-    shards: str | None = setting(None, "Folder of shards; null: of this pipeline's own output.")
+    shards: str | None = setting(
+        None, "Folder of shards; null: of this pipeline's own output.", path="optional"
+    )
     workers: int = setting(2, "Threads per process that read and decode.")
 
     def __post_init__(self) -> None:

@@ -109,10 +109,11 @@ def _nothing(source: str, split: str, folder: str, min_score: float) -> str:
     if source == "labels":
         return (
             f"no clip of split {split} in {folder} has labels; give them in the manifest, or "
-            "learn from YAMNet's tags (source yamnet)"
+            "learn from YAMNet's tags (classes: yamnet, of train_localizer and train_inception)"
         )
     if source == "yamnet":
-        return f"{tags} in split {split} of {folder}; {advice}, or lower the score"
+        lower = "lower train_localizer's min_tag_score"
+        return f"{tags} in split {split} of {folder}; {advice}, or {lower}"
     return (
         f"no clip of split {split} in {folder} has labels, and {tags}; give labels in the "
         f"manifest, or {advice}"

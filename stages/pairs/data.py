@@ -45,7 +45,9 @@ class PairSettings:
         "Frames that go with a sound: the best match; in each step any of the picked ones; the "
         "one in the middle of the clip, which is no selection (shards that hold all frames).",
     )
-    classes_file: str | None = setting(None, "Labels to train on, one a line; null: all clips.")
+    classes_file: str | None = setting(
+        None, "Labels to train on, one a line; null: all clips.", path=True
+    )
     max_classes: int | None = setting(
         None, "Only the first so many labels of classes_file; without it, the most frequent ones."
     )

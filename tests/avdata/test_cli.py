@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +78,8 @@ def test_help_names_every_step() -> None:
         (["run", "type.yaml"], "seed must be a whole number, got 'one'"),
         (["run", "empty.yaml"], "a run needs a manifest"),
         (["run", "good.yaml", "--until", "bake"], "--until takes one of fetch, trim"),
-        (["run", "good.yaml"], "cannot read the manifest"),
+        (["run", "good.yaml"], "manifest: there is no gone.csv, neither in the working directory"),
+        (["fetch", "gone.csv", "-o", "out"], "cannot read the manifest"),
         (["fetch", "m.csv"], "say where the run goes"),
         (["fetch", "m.csv", "-o", "out", "--set", "steps.fetch.retries"], "key=value"),
         (["fetch", "no-url.csv", "-o", "out"], "url"),
@@ -106,6 +109,35 @@ def test_a_wrong_command_says_what_to_do(
     done = avdata(*arguments, cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("s3fs", ["manifest", "check", "s3://bucket/m.csv"], "cluster"),
+        ("s3fs", ["show", "s3://bucket/run"], "cluster"),
+        ("dask_jobqueue", ["fetch", "m.csv", "-o", "run", "--slurm", "slurm.yaml"], "cluster"),
+        (
+            "tensorflow_hub",
+            ["tag", "m.csv", "-o", "run", "--set", "steps.tag.yamnet.backend=tfhub"],
+            "tfhub",
+        ),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, package: str, arguments: list[str], extra: str
+) -> None:
+    write_manifest(tmp_path)
+    code = (
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = {['avdata', *arguments]!r}\n"
+        "from avdata.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"pip install 'avdata[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -183,3 +215,62 @@ def test_every_reason_has_advice_in_the_report() -> None:
 def test_no_source_file_is_long() -> None:
     for path in [*(ROOT / "avdata").rglob("*.py"), *(ROOT / "stages").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 350, path
+
+
+def commands(command: Any, *names: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command, groups included."""
+    yield names
+    for name, sub in getattr(command, "commands", {}).items():
+        yield from commands(sub, *names, name)
+
+
+def test_every_help_has_one_look() -> None:
+    from typer.main import get_command
+    from typer.testing import CliRunner
+
+    from avdata.cli.app import app
+
+    seen = list(commands(get_command(app)))
+    assert ("manifest", "check") in seen
+    for words in seen:
+        text = CliRunner().invoke(app, [*words, "--help"]).output
+        assert text.startswith(f"Usage: {' '.join(['avdata', *words])}"), words
+        assert "\nOptions:\n" in text
+        assert "╭" not in text
+
+
+def test_shells_can_complete(tmp_path: Path) -> None:
+    shown = avdata("--show-completion", "bash")
+    assert "complete" in shown.stdout
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv = ['avdata']; import avdata.cli as c; c.main()",
+        ],
+        env={
+            **os.environ,
+            "_AVDATA_COMPLETE": "complete_bash",
+            "COMP_WORDS": "avdata man",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["manifest"], done.stderr
+
+
+def test_quiet_prints_errors_alone(tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path)
+    table = manifest.read_text().replace("\n", ",x\n").replace("end_ms,x", "end_ms,caption")
+    manifest.write_text(table)
+    loud = avdata("fetch", manifest, "-o", tmp_path / "loud")
+    assert "caption" in loud.stderr
+    assert "fetch" in loud.stdout
+    quiet = avdata("fetch", manifest, "-o", tmp_path / "quiet", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    assert (tmp_path / "quiet/fetch.parquet").is_file()
+    failed = avdata("fetch", tmp_path / "gone.csv", "-o", tmp_path / "quiet", "-q")
+    assert failed.returncode == 2
+    assert "gone.csv" in failed.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_an_empty_file_section_takes_the_defaults(tmp_path: Path) -> None:
         ("- a list", "must be a mapping of settings, got list"),
         ("a: [", "is not valid YAML"),
         ("steps: {trim: {fit: pad}, tag: , trim: {fit: crop}}", "trim is given twice"),
-        ("seed: 1\nname: x\nseed: 2", 'seed is given twice\n  in "<unicode string>", line 3'),
+        ("seed: 1\nname: x\nseed: 2", "seed is given twice, line 3, column 1"),
         ("part_clips: 0", "part_clips must be 1 or more, got 0"),
         ("steps: {trim: {frame_rate_hz: 1e9}}", "frame_rate_hz must be 0.001 to 1000, got"),
         ("steps: {trim: {window_s: .inf}}", "window_s must be 0.001 to 86400, got inf"),
@@ -69,6 +70,64 @@ def test_overrides_reach_nested_settings_and_are_strict(tmp_path: Path) -> None:
         load_pipeline(path, ["steps.trim.nothing=1"])
     with pytest.raises(SettingsError, match="is a value, not a section"):
         load_pipeline(path, ["steps.trim.window_s.x=1"])
+
+
+NESTED = "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+BOMB = f"a: &a [x, x, x, x, x, x, x, x, x]\n{NESTED}"  # 9^10 texts, if every alias is written out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: " + "[" * 20_000, "nested too deeply"),
+        ("seed: " + "{a: " * 20_000, "nested too deeply"),
+        ("seed:\n" + "- " * 20_000 + "x", "nested too deeply"),
+        ("seed: " + "- " * 120 + "x", "not valid YAML"),
+        (BOMB + "seed: *j", "more than 100000 values"),
+        ("seed: &a [*a]", "more than 100000 values"),
+        ("seed: " + "9" * 5000, "4300 digits"),
+        ("seed: 0x" + "f" * 5000, "fits 64 bits, got a number of 20000 bits"),
+        ("seed: " + "9" * 30, "fits 64 bits"),
+        ("steps: {trim: {window_s: " + "9" * 400 + "}}", "fits 64 bits"),
+        ("name: 2001-99-99", "month must be in 1..12"),
+        ('manifest: "a\\0b"', "without NUL"),
+        ('name: "\\ud800"', "without NUL and halves of characters"),
+        ("seed: !!python/object:os.system x", "could not determine a constructor"),
+        ("seed: [" + ", ".join(["1"] * 1000) + "]", "got [1, 1, 1, 1, 1, 1, ...]"),
+        ("? [1]\n: 2", "found unhashable key"),
+        ("#" * 300_000, "it has 300000 characters"),
+    ],
+    ids=lambda value: value[:30].split("\n")[0],
+)
+def test_hostile_settings_are_refused_in_one_short_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    (tmp_path / "good.yaml").write_text("seed: 1")
+    with pytest.raises(SettingsError) as raised:
+        load_pipeline(path)
+    assert message in str(raised.value)
+    value = text.partition(": ")[2]
+    if text.startswith("seed: ") and "fits" not in message and "got" not in message:
+        with pytest.raises(SettingsError, match=re.escape(message)):
+            load_pipeline(tmp_path / "good.yaml", [f"seed={value}"])
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300 + len(str(tmp_path))
+
+
+def test_an_empty_section_can_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("steps:\n  trim:\n")
+    pipeline = load_pipeline(tmp_path / "x.yaml", ["steps.trim.window_s=4", "steps.tag.taggers=[]"])
+    assert pipeline.steps.trim.window_s == 4
+
+
+def test_anchors_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("name: &n x\noutput: *n\nsteps: {trim: &t {window_s: 3}}\n")
+    assert load_pipeline(tmp_path / "x.yaml").output == "x"
 
 
 def test_settings_survive_their_own_tree() -> None:

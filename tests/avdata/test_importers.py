@@ -21,8 +21,9 @@ from avdata.cli.manifest import app
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, Reason, SettingsError
 from avdata.manifest import iter_manifest
-from avdata.manifest.datasets import Dataset, ListFile, dataset_names, download, load_dataset
+from avdata.manifest.datasets import Dataset, ListFile, download, load_dataset
 from avdata.manifest.importers import IMPORTERS, import_clips
+from avdata.shipped import shipped_names
 from avdata.strict import build
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "manifests"
@@ -80,7 +81,7 @@ def test_vggsound_labels_from_another_list(tmp_path: Path) -> None:
     plain = wrote(tmp_path / "test.txt", f"{ID}_30000_40000\n{ID}_50000_60000\n")
     assert [c.labels for c in imported("vggsound", plain, labels_from=labelled)] == [("rain",), ()]
     categories = str(wrote(tmp_path / "categories.txt", "rain\n"))
-    with pytest.raises(ManifestError, match=r"test\.txt:1 has no label"):
+    with pytest.raises(ManifestError, match=rf"test\.txt has no label for {ID}"):
         imported("vggsound", plain, categories=categories)
 
 
@@ -389,8 +390,8 @@ def test_every_description_is_complete(path: Path) -> None:
 def test_the_datasets_of_the_papers_are_described() -> None:
     wanted = {"vggsound", "vggsound_sound2scene50", "vegas", "vas", "into_the_wild", "vggss"}
     wanted |= {"greatest_hits", "audioset_balanced", "audioset_eval", "celebv_hq"}
-    assert wanted <= set(dataset_names())
-    assert {load_dataset(name).importer for name in dataset_names()} <= set(IMPORTERS)
+    assert wanted <= set(shipped_names("manifests"))
+    assert {load_dataset(name).importer for name in shipped_names("manifests")} <= set(IMPORTERS)
 
 
 @pytest.mark.parametrize(
@@ -581,4 +582,128 @@ def test_the_readme_names_every_dataset_with_its_rows() -> None:
 def test_the_list_command_names_everything() -> None:
     done = CliRunner().invoke(app, ["list"])
     assert done.exit_code == 0
-    assert all(name in done.output for name in [*dataset_names(), *IMPORTERS])
+    assert all(name in done.output for name in [*shipped_names("manifests"), *IMPORTERS])
+
+
+# --- hostile files -----------------------------------------------------------------------------
+
+
+def workbook(path: Path, sheet: str, strings: str = "") -> Path:
+    """Write the least that a reader takes for a workbook, around a sheet of one's own."""
+    office = "http://schemas.openxmlformats.org"
+    main, relations = f"{office}/spreadsheetml/2006/main", f"{office}/officeDocument/2006"
+    kinds = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    parts = {
+        "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/'
+        f'content-types"><Override PartName="/xl/workbook.xml" ContentType="{kinds}.sheet.main+xml"'
+        f'/><Override PartName="/xl/worksheets/sheet1.xml" ContentType="{kinds}.worksheet+xml"/>'
+        "</Types>",
+        "_rels/.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship '
+        f'Id="r1" Type="{relations}/relationships/officeDocument" Target="xl/workbook.xml"/>'
+        "</Relationships>",
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relations}/relationships">'
+        '<sheets><sheet name="a" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{office}/package/2006/relationships">'
+        f'<Relationship Id="r1" Type="{relations}/relationships/worksheet" '
+        'Target="worksheets/sheet1.xml"/></Relationships>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}">{sheet}</worksheet>',
+    }
+    if strings:
+        parts["xl/sharedStrings.xml"] = strings
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def cell(at: str, text: str) -> str:
+    return f'<c r="{at}" t="inlineStr"><is><t>{text}</t></is></c>'
+
+
+HEADER = "".join(
+    cell(f"{c}1", t) for c, t in zip("ABCD", ["ID", "Snow", "Forest", "Rain"], strict=True)
+)
+
+
+def test_a_workbook_is_read_whatever_size_it_claims(tmp_path: Path) -> None:
+    rows = f'<row r="1">{HEADER}</row><row r="2">{cell("A2", ID)}{cell("XFD2", "x")}</row>'
+    path = workbook(
+        tmp_path / "m.xlsx",
+        f'<dimension ref="A1:XFD1048576"/><sheetData>{rows}</sheetData>',
+    )
+    (clip,) = imported("into_the_wild", path)
+    assert clip.source_id == ID
+
+
+@pytest.mark.parametrize("kind", ["bomb", "entities", "broken", "no sheet"])
+def test_hostile_workbooks(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "m.xlsx"
+    if kind == "bomb":
+        workbook(path, "", "<sst>" + " " * (80 * 2**20))
+    elif kind == "entities":
+        more = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+        lol = f'<!DOCTYPE w [<!ENTITY l0 "lol">{more}]>'
+        workbook(path, "")
+        with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("xl/workbook.xml", f'<?xml version="1.0"?>{lol}<w>&l9;</w>')
+    elif kind == "broken":
+        workbook(path, "<sheetData><row><c></row>")
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x", "y")
+    with pytest.raises(ManifestError, match=r"m\.xlsx") as raised:
+        imported("into_the_wild", path)
+    assert len(str(raised.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("importer", "name", "content"),
+    [
+        ("celebv_hq", "x.json", "[" * 20_000),
+        ("vggss", "x.json", "[" * 20_000),
+        ("vggss", "x.json", '[{"file": ' + "9" * 5000 + "}]"),
+        ("greatest_hits", "train.json", "[" * 20_000),
+        ("audioset", "ontology.json", "[" * 20_000),
+        ("audioset", "ontology.json", '[{"id": "/m/1"}]'),
+        ("audioset", "ontology.json", '{"a": 1}'),
+    ],
+)
+def test_hostile_json(tmp_path: Path, importer: str, name: str, content: str) -> None:
+    with pytest.raises(ManifestError, match=name) as raised:
+        imported(importer, wrote(tmp_path / name, content))
+    assert len(str(raised.value)) < 300 + len(str(tmp_path))
+
+
+def test_numbers_of_thousands_of_digits_cost_their_row(tmp_path: Path) -> None:
+    digits = "9" * 5000
+    path = wrote(tmp_path / "vggsound.csv", f"{ID},{digits},x,train\n{ID}_{digits}.mp4,x\n{ID}_5\n")
+    assert [clip.reason for clip in imported("vggsound", path)] == ["bad_row", "bad_row", ""]
+    entry = {"file": f"{ID}_{digits}", "class": "x", "bbox": []}
+    good = {"file": f"{ID}_000001", "class": "x", "bbox": []}
+    path = wrote(tmp_path / "vggss.json", json.dumps([entry, {"file": 5}, "x", good]))
+    assert [clip.reason for clip in imported("vggss", path)] == [*["bad_row"] * 3, ""]
+    path = wrote(tmp_path / "eval.csv", f'{ID}, {digits}, 5, "/m/1"\n{ID}, 1, 5, "/m/1"\n')
+    assert [clip.reason for clip in imported("audioset", path)] == ["bad_row", ""]
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["[" * 20_000, "[[1e999, 1]]", "[[NaN, 1]]", '[[-1, "x"]]', "9" * 5000, "inf wood hit"],
+)
+def test_hostile_hit_records_cost_their_row(tmp_path: Path, record: str) -> None:
+    names = ["2015-02-16-16-49-06", "2015-02-16-16-49-07"]
+    wrote(tmp_path / "all" / names[0] / "hit_record.json", record)
+    wrote(tmp_path / "all" / f"{names[1]}_times.txt", "1.5 wood hit static\n")
+    bad, good = imported("greatest_hits", tmp_path / "all")
+    assert (bad.reason, good.events_ms) == (Reason.BAD_ROW, (1500,))
+    assert len(bad.detail) <= 500
+
+
+def test_an_archive_with_a_password_is_no_archive(tmp_path: Path) -> None:
+    path = hit_archive(tmp_path / "records.zip", ["2015-02-16-16-49-06"])
+    data = bytearray(path.read_bytes())
+    for mark, flags_at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + flags_at] |= 1  # encrypted
+    path.write_bytes(bytes(data))
+    with pytest.raises(ManifestError, match=r"records\.zip is not whole"):
+        imported("greatest_hits", path)

@@ -217,8 +217,9 @@ def test_duplicate_keys_fail_and_keep_their_place(tmp_path: Path) -> None:
 
 
 def test_missing_url_column_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"no column `url`.*Url, start"):
-        read(tmp_path / "m.csv", "Url,start\nx,1\n")
+    with pytest.raises(ManifestError, match=r"no column `url`.*link, id, start") as raised:
+        read(tmp_path / "m.csv", "link,id, start\nx,1,2\n")
+    assert "--map link=url" in str(raised.value)
 
 
 @pytest.mark.parametrize("header", ["url,url", "url,", "url,a,a"])

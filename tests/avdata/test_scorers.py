@@ -119,6 +119,7 @@ def test_moments_reads_the_published_list_of_boxes_and_moments(
     "found_as",
     [
         {"end_ms": 50600},  # kept short by trim: 6.6 s
+        {"start_ms": 0, "end_ms": 6600, "attributes": {"source_start_ms": "44000"}},
         {"source_id": "9fhhMaXTraI_44000_54000", "start_ms": 0, "end_ms": 6600},  # cut before
         {"source_id": "9fhhMaXTraI_44000_54000", "start_ms": None, "end_ms": None},
     ],

@@ -212,8 +212,14 @@ def test_what_the_scorer_measures_can_be_a_threshold(factory: ClipFactory) -> No
     [
         ({"require": {"loudnes_lufs": Range(min=0)}}, r"require\.loudnes_lufs.*loudness_lufs"),
         ({"reject": {"yamnet/Rian": Range(min=0)}}, r"reject\.yamnet/Rian.*Rain"),
-        ({"require": {"av_sync": Range(min=0)}}, r"measured by select\.scorer: av_sync alone"),
-        ({"reject": {"c_max": Range(max=0)}}, r"reject\.c_max.*select\.scorer: localizer alone"),
+        (
+            {"require": {"av_sync": Range(min=0)}},
+            r"measured by steps\.select\.scorer: av_sync alone",
+        ),
+        (
+            {"reject": {"c_max": Range(max=0)}},
+            r"reject\.c_max.*steps\.select\.scorer: localizer alone",
+        ),
         ({"require": {"motion": Range()}}, r"select\.require\.motion needs min, max or both"),
         ({"require": {"motion": Range(min=2, max=1)}}, "min 2 is above max 1"),
         ({"require": {"motion": Range(min=float("nan"))}}, "not a number"),

@@ -46,6 +46,27 @@ def test_run_shows_each_step_and_split(run: FakeRun) -> None:
     assert lines_with(text, "train", str(split["clips"]), str(split["sources"]))
 
 
+def test_run_and_show_print_one_table(run: FakeRun) -> None:
+    out = io.StringIO()
+    print_summary(json.loads((run.root / "summary.json").read_text()), Console(file=out, width=200))
+    after_a_run = out.getvalue().splitlines()
+    _title, *rows = shown(run.root).splitlines()
+    assert rows[: len(after_a_run)] == after_a_run
+    steps = [line.split()[0] for line in after_a_run]
+    assert steps[:5] == ["step", "fetch", "trim", "tag", "select"]
+
+
+def test_a_run_that_was_stopped_shows_the_same_table(run: FakeRun, tmp_path: Path) -> None:
+    for table in run.root.glob("*.parquet"):
+        shutil.copy(table, tmp_path)
+    stopped, whole = shown(tmp_path).splitlines(), shown(run.root).splitlines()
+    columns = ["step", "in", "out", "active", "accepted", "rejected", "failed", "expanded", "time"]
+    assert stopped[1].split()[:-1] == whole[1].split()[:-1] == columns
+    fetch, last = lines_with("\n".join(stopped), "fetch"), lines_with("\n".join(whole), "fetch")
+    # The same but for the time, which stands in the summary alone.
+    assert fetch[0].split()[:6] == last[0].split()[:6]
+
+
 def test_table_counts_every_status_and_reason(run: FakeRun) -> None:
     text = shown(run.root / "select.parquet", limit=3)
     counts = Counter((str(c.status), c.step, c.reason) for c in run.final)

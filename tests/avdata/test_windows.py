@@ -26,10 +26,14 @@ def spans(clip: Clip, duration_ms: int, **settings: Any) -> list[tuple[int, int]
     return [(w.start_ms, w.end_ms) for w in windows]
 
 
-def test_listed_takes_the_rows_own_span_or_window_s_from_its_start() -> None:
+def test_listed_takes_the_rows_own_span_and_the_rest_of_the_source_without_an_end() -> None:
     assert spans(row(start_ms=1234, end_ms=5678), 9000) == [(1234, 5678)]
-    assert spans(row(start_ms=1234), 90_000) == [(1234, 11_234)]
-    assert spans(row(), 90_000, window_s=2.5) == [(0, 2500)]
+    assert spans(row(start_ms=1234), 90_000) == [(1234, 90_000)]
+    assert spans(row(), 90_000, window_s=2.5) == [(0, 90_000)]
+    (late,) = plan_windows(row(start_ms=90_000), 5000, TrimSettings())
+    with pytest.raises(ClipError) as caught:
+        fit_window(late, 5000, TrimSettings())
+    assert caught.value.reason is Reason.WINDOW_PAST_END
 
 
 def test_windows_fill_the_span_without_overlap_and_leave_out_the_rest() -> None:

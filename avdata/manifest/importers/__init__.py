@@ -13,6 +13,7 @@ from typing import Any
 
 from avdata.clip import Clip
 from avdata.errors import ClipError, ManifestError
+from avdata.manifest.importers.local_copy import CopyOptions, LocalCopy
 from avdata.manifest.keys import KeySet
 from avdata.manifest.rows import Row, clips_from
 from avdata.strict import build
@@ -49,7 +50,11 @@ def import_clips(
     for file in files:
         if not file.exists():
             raise ManifestError(f"no such file or folder: {file}")
-    rows = _with_common(module.rows(files, settings), common)
+    rows: Iterator[Row] = module.rows(files, settings)
+    if isinstance(settings, CopyOptions) and settings.media is not None:
+        copy = LocalCopy(settings.media, settings.cut)
+        rows = copy.located(rows, common.get("dataset", ""))
+    rows = _with_common(rows, common)
     return clips_from(rows, base, KeySet())
 
 

@@ -1,17 +1,19 @@
-"""What the importers share: reading lines and cells, names of splits, paths from templates."""
+"""What the importers share: reading lines and cells, turning records into rows, names of splits."""
 
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from avdata.errors import ClipError, ManifestError, Reason
+from avdata.manifest.rows import Row
 from avdata.manifest.text_rows import Lines
+from avdata.parsing import parse_json
 
+T = TypeVar("T")
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -23,6 +25,27 @@ _SPLITS = {
     "testing": "test",
     "eval": "test",
 }
+
+
+def each(
+    records: Iterable[tuple[str, T | ClipError]], make: Callable[[T], dict[str, Any] | None]
+) -> Iterator[Row]:
+    """Yield the row that `make` gives for each record; none for None, a ClipError in its place.
+
+    A record that lacks what it should have (KeyError, TypeError, …) is a bad row, too.
+    """
+    for place, record in records:
+        try:
+            if isinstance(record, ClipError):
+                raise record
+            row = make(record)
+        except ClipError as error:
+            yield place, error
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            yield place, ClipError(Reason.BAD_ROW, f"is no record of this list: {error!r}")
+        else:
+            if row is not None:
+                yield place, row
 
 
 def lines(path: Path) -> Iterator[tuple[str, str | ClipError]]:
@@ -45,29 +68,38 @@ def lines(path: Path) -> Iterator[tuple[str, str | ClipError]]:
         raise ManifestError(f"cannot read {path}: {error.strerror}") from None
 
 
-def cells(path: Path) -> Iterator[tuple[str, list[str] | ClipError]]:
-    """Yield place and cells of each line; tabs separate cells if there are any, else commas."""
+def cells(path: Path, delimiter: str | None = None) -> Iterator[tuple[str, list[str] | ClipError]]:
+    """Yield place and cells of each line; no delimiter: tabs if there are any, else commas."""
     for place, text in lines(path):
         if isinstance(text, ClipError):
             yield place, text
             continue
-        delimiter = "\t" if "\t" in text else ","
+        between = delimiter or ("\t" if "\t" in text else ",")
         try:
-            record = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+            record = next(csv.reader([text], delimiter=between, skipinitialspace=True))
         except csv.Error as error:
             yield place, ClipError(Reason.BAD_ROW, f"is not well-formed CSV: {error}")
         else:
-            yield place, [cell.strip() for cell in record]
+            yield place, [cell.strip(" ") for cell in record]
 
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ManifestError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ManifestError(f"{path} is not valid JSON: {error}") from None
+
+
+def json_entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of each entry of a JSON file that holds a list."""
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ManifestError(f"{path} must hold a list, got {type(entries).__name__}")
+    for number, entry in enumerate(entries, start=1):
+        yield f"{path.name}:entry {number}", entry
 
 
 def names_in(path: str | None) -> frozenset[str]:

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avdata.errors import ClipError, ManifestError, Reason
-from avdata.manifest.importers.base import read_json
+from avdata.errors import ManifestError
+from avdata.manifest.importers.base import each, read_json
+from avdata.manifest.importers.local_copy import CopyOptions
 from avdata.manifest.keys import safe_key, youtube_url
 from avdata.manifest.rows import Row
 from avdata.strict import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(CopyOptions):
     """How CelebV-HQ is read."""
 
     split: str = setting("", "Split of all rows; empty: shard decides, by video.")
@@ -29,26 +30,24 @@ class Options:
 def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
     """Yield one row per clip; its labels are the appearances, actions and emotions marked 1."""
     for path in files:
-        content = read_json(path)
-        try:
-            clips = dict(content["clips"])
-            names = {
-                "appearance": list(content["meta_info"]["appearance_mapping"]),
-                "action": list(content["meta_info"]["action_mapping"]),
-            }
-        except (KeyError, TypeError, ValueError) as error:
-            raise ManifestError(
-                f"{path} lacks clips, meta_info.appearance_mapping or meta_info.action_mapping: "
-                f"{error!r}"
-            ) from None
-        for name, clip in clips.items():
-            place = f"{path.name}:{name}"
-            try:
-                yield place, _row(name, clip, names, options.split)
-            except ClipError as error:
-                yield place, error
-            except (KeyError, TypeError, AttributeError) as error:
-                yield place, ClipError(Reason.BAD_ROW, f"is not a CelebV-HQ clip: {error!r}")
+        yield from _rows_of(path, options)
+
+
+def _rows_of(path: Path, options: Options) -> Iterator[Row]:
+    content = read_json(path)
+    try:
+        clips = dict(content["clips"])
+        names = {
+            "appearance": list(content["meta_info"]["appearance_mapping"]),
+            "action": list(content["meta_info"]["action_mapping"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"{path} lacks clips, meta_info.appearance_mapping or meta_info.action_mapping: "
+            f"{error!r}"
+        ) from None
+    records = ((f"{path.name}:{name}", (name, clip)) for name, clip in clips.items())
+    return each(records, lambda record: _row(*record, names, options.split))
 
 
 def _row(

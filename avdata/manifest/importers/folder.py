@@ -15,6 +15,7 @@ from avdata.manifest.rows import Row
 from avdata.strict import setting
 
 EXTENSIONS = "mp4 m4v mov mkv webm avi mpg mpeg mts m2ts ts flv ogv 3gp wmv"
+ENDINGS = tuple("." + extension for extension in EXTENSIONS.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
         if not top.is_dir():
             raise ManifestError(f"{top} is not a folder")
         found = 0
-        for path in _walk(top, endings):
+        for path in media_files(top, endings):
             found += 1
             relative = path.relative_to(top)
             try:
@@ -64,7 +65,8 @@ def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
             raise ManifestError(f"{top} holds no file named {' '.join('*' + e for e in endings)}")
 
 
-def _walk(top: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+def media_files(top: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files below `top` that end so, sorted, hidden ones left out."""
     for folder, subfolders, names in os.walk(top):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):

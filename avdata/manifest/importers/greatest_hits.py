@@ -10,18 +10,19 @@ Archives are read in place, nothing is extracted.
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.manifest.importers.base import lines, media_path, read_json, split_of_file
-from avdata.manifest.rows import Row
+from avdata.manifest.importers.base import each, json_entries, lines, media_path, split_of_file
+from avdata.manifest.rows import MAX_TIME_MS, Row
+from avdata.parsing import parse_json
 from avdata.strict import setting
 
 MAX_RECORD_BYTES = 4 * 2**20
@@ -57,21 +58,18 @@ def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
     for path in places:
         for name, content in _records(path):
             unseen.discard(name)
-            if lists and name not in splits:
-                continue
-            place = f"{path.name}:{name}"
-            try:
-                yield place, _row(name, _hits(content), splits.get(name, ""), options)
-            except ClipError as error:
-                yield place, error
+            if not lists or name in splits:
+                record = (f"{path.name}:{name}", (name, content))
+                yield from each([record], lambda found: _row(*found, splits, options))
     for name in sorted(unseen):
         if places:
             yield name, ClipError(Reason.BAD_ROW, "is in a split list but has no hit record")
         else:
-            yield name, _row(name, [], splits[name], options)
+            yield from each([(name, (name, b""))], lambda found: _row(*found, splits, options))
 
 
-def _row(name: str, hits: list[tuple[float, str]], split: str, options: Options) -> dict[str, Any]:
+def _row(name: str, record: bytes, splits: Mapping[str, str], options: Options) -> dict[str, Any]:
+    hits = _hits(record)
     named = [(time_s, " ".join(w for w in what.split() if w != "None")) for time_s, what in hits]
     if options.events == "labelled":
         named = [hit for hit in named if hit[1]]
@@ -80,7 +78,7 @@ def _row(name: str, hits: list[tuple[float, str]], split: str, options: Options)
         "source_id": name,
         "events_ms": [round(1000 * time_s) for time_s, _ in named],
         "labels": sorted({what for _, what in named if what}),
-        "split": split,
+        "split": splits.get(name, ""),
         "event_labels": "|".join(what for _, what in named),
     }
 
@@ -93,11 +91,7 @@ def _videos(path: Path) -> Iterator[tuple[str, str | ClipError]]:
     if path.suffix == ".txt":
         yield from ((place, _video(name)) for place, name in lines(path))
         return
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise ManifestError(f"{path} must hold a list of video names")
-    for number, entry in enumerate(entries, start=1):
-        yield f"{path.name}:entry {number}", _video(entry)
+    yield from ((place, _video(entry)) for place, entry in json_entries(path))
 
 
 def _video(name: Any) -> str | ClipError:
@@ -113,10 +107,14 @@ def _hits(content: bytes) -> list[tuple[float, str]]:
     try:
         text = content.decode("utf-8")
         if text.lstrip().startswith("["):
-            return [(float(time_s), str(what)) for time_s, what in json.loads(text)]
-        words = [line.split() for line in text.splitlines() if line.strip()]
-        return [(float(line[0]), " ".join(line[1:3])) for line in words]
-    except (ValueError, TypeError) as error:
+            hits = [(float(time_s), str(what)) for time_s, what in parse_json(text)]
+        else:
+            words = [line.split() for line in text.splitlines() if line.strip()]
+            hits = [(float(line[0]), " ".join(line[1:3])) for line in words]
+        if not all(0 <= time_s < MAX_TIME_MS / 1000 for time_s, _ in hits):
+            raise ValueError("a time is negative or endless")
+        return hits
+    except (ValueError, TypeError, OverflowError) as error:
         raise ClipError(Reason.BAD_ROW, f"is not a hit record: {error}") from None
 
 
@@ -141,7 +139,14 @@ def _records(path: Path) -> Iterator[tuple[str, bytes]]:
                             yield from _record(name, content.read(MAX_RECORD_BYTES))
         else:
             yield from _record(str(path), path.read_bytes())
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        RuntimeError,  # an encrypted member, or a compression that is not known
+    ) as error:
         raise ManifestError(f"{path} is not whole: {error}") from None
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from avdata.errors import ClipError
-from avdata.manifest.importers.base import lines, media_path, split_of_file
+from avdata.manifest.importers.base import each, lines, media_path, split_of_file
 from avdata.manifest.rows import Row
 from avdata.strict import setting
 
@@ -33,22 +34,18 @@ class Options:
 
 def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
     """Yield one row per listed video."""
+
+    def row(text: str, path: Path) -> dict[str, Any]:
+        label, slash, name = text.rpartition("/")
+        if not slash:
+            label = options.label or re.split(r"_(?:train|val|valid|test)", path.stem)[0]
+        name = name.removesuffix(".mp4")
+        return {
+            "url": media_path(options.media, label=label, name=name),
+            "source_id": f"{label}-{name}",
+            "labels": [label],
+            "split": options.split or split_of_file(path),
+        }
+
     for path in files:
-        split = options.split or split_of_file(path)
-        file_label = options.label or re.split(r"_(?:train|val|valid|test)", path.stem)[0]
-        for place, text in lines(path):
-            if isinstance(text, ClipError):
-                yield place, text
-                continue
-            label, slash, name = text.rpartition("/")
-            name = name.removesuffix(".mp4")
-            label = label if slash else file_label
-            try:
-                url = media_path(options.media, label=label, name=name)
-            except ClipError as error:
-                yield place, error
-                continue
-            yield (
-                place,
-                {"url": url, "source_id": f"{label}-{name}", "labels": [label], "split": split},
-            )
+        yield from each(lines(path), partial(row, path=path))

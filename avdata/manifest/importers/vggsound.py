@@ -11,21 +11,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.manifest.importers.base import cells, names_in, split_name, split_of_file
+from avdata.manifest.importers.base import cells, each, names_in, split_name, split_of_file
+from avdata.manifest.importers.local_copy import CopyOptions
 from avdata.manifest.keys import youtube_url
 from avdata.manifest.rows import Row
 from avdata.strict import setting
 
-_NAME = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]+)(?:_([0-9]+))?(?:\.mp4)?")
+_NAME = re.compile(r"([A-Za-z0-9_-]{11})_([0-9]{1,12})(?:_([0-9]{1,12}))?(?:\.mp4)?")
 _HEADERS = {"id", "name", "file", "video", "youtube_id", "ytid"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(CopyOptions):
     """How VGGSound lists are read."""
 
     split: str | None = setting(None, "Split of all rows; null: the list's column or file name.")
@@ -50,34 +52,26 @@ def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
     wanted = names_in(options.categories)
     bad_clips, bad_videos = _bad(options.exclude)
     known = _labels(options.labels_from)
-    for path in files:
-        file_split = split_of_file(path)
-        for place, segment in _segments(path):
-            if isinstance(segment, ClipError):
-                yield place, segment
-                continue
-            start_ms = segment.start_ms
-            label = segment.label or known.get((segment.video_id, start_ms), "")
-            if wanted and not label:
-                raise ManifestError(
-                    f"{place} has no label, so categories cannot be chosen; name a labelled list "
-                    "with the option labels_from"
-                )
-            if wanted and label not in wanted:
-                continue
-            if segment.video_id in bad_videos or (segment.video_id, start_ms) in bad_clips:
-                continue
-            end_ms = segment.end_ms
-            yield (
-                place,
-                row(
-                    segment.video_id,
-                    start_ms,
-                    start_ms + round(1000 * options.clip_s) if end_ms is None else end_ms,
-                    label,
-                    options.split or segment.split or file_split,
-                ),
+
+    def wanted_row(segment: Segment, path: Path) -> dict[str, Any] | None:
+        start_ms, end_ms = segment.start_ms, segment.end_ms
+        label = segment.label or known.get((segment.video_id, start_ms), "")
+        if wanted and not label:
+            raise ManifestError(
+                f"{path.name} has no label for {segment.video_id}, so categories cannot be chosen; "
+                "name a labelled list with the option labels_from"
             )
+        if wanted and label not in wanted:
+            return None
+        if segment.video_id in bad_videos or (segment.video_id, start_ms) in bad_clips:
+            return None
+        if end_ms is None:
+            end_ms = start_ms + round(1000 * options.clip_s)
+        split = options.split or segment.split or split_of_file(path)
+        return row(segment.video_id, start_ms, end_ms, label, split)
+
+    for path in files:
+        yield from each(_segments(path), partial(wanted_row, path=path))
 
 
 def row(video_id: str, start_ms: int, end_ms: int, label: str, split: str) -> dict[str, Any]:
@@ -109,9 +103,7 @@ def _segments(path: Path) -> Iterator[tuple[str, Segment | ClipError]]:
     for place, record in cells(path):
         if isinstance(record, ClipError):
             yield place, record
-        elif record[0].startswith("#") or record[0].lower() in _HEADERS:
-            continue
-        else:
+        elif not record[0].startswith("#") and record[0].lower() not in _HEADERS:
             try:
                 yield place, _segment(record)
             except ClipError as error:

@@ -7,19 +7,20 @@ of width and height, on the middle frame) travel in the attribute `bbox` as JSON
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from avdata.errors import ClipError, ManifestError, Reason
-from avdata.manifest.importers.base import read_json
+from avdata.manifest.importers.base import each, json_entries
+from avdata.manifest.importers.local_copy import CopyOptions
 from avdata.manifest.importers.vggsound import parse_name, row
 from avdata.manifest.rows import Row
 from avdata.strict import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(CopyOptions):
     """How VGG-SS is read."""
 
     split: str = setting("test", "Split of all rows.")
@@ -28,18 +29,12 @@ class Options:
 
 def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
     """Yield one row per annotated clip."""
+
+    def row_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+        video_id, start_ms, _ = parse_name(entry["file"])
+        end_ms = start_ms + round(1000 * options.clip_s)
+        values = row(video_id, start_ms, end_ms, entry["class"], options.split)
+        return {**values, "bbox": json.dumps(entry["bbox"])}
+
     for path in files:
-        entries = read_json(path)
-        if not isinstance(entries, list):
-            raise ManifestError(f"{path} must hold a list, got {type(entries).__name__}")
-        for number, entry in enumerate(entries, start=1):
-            place = f"{path.name}:entry {number}"
-            try:
-                video_id, start_ms, _ = parse_name(entry["file"])
-                end_ms = start_ms + round(1000 * options.clip_s)
-                values = row(video_id, start_ms, end_ms, entry["class"], options.split)
-                yield place, {**values, "bbox": json.dumps(entry["bbox"])}
-            except (KeyError, TypeError) as error:
-                yield place, ClipError(Reason.BAD_ROW, f"lacks file, class or bbox: {error!r}")
-            except ClipError as error:
-                yield place, error
+        yield from each(json_entries(path), row_of)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,8 +51,14 @@ Set = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
 Workers = Annotated[
-    int,
-    typer.Option("--workers", "-w", min=0, help="Processes of a local Dask cluster; 0: none."),
+    int | None,
+    typer.Option(
+        "--workers",
+        "-w",
+        min=0,
+        help="Processes of a Dask cluster on this machine; 0: all in one process. Default: "
+        "without Dask, on all cores.",
+    ),
 ]
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
@@ -59,6 +66,17 @@ Scheduler = Annotated[
 Slurm = Annotated[
     str | None,
     typer.Option("--slurm", help="YAML file for dask_jobqueue.SLURMCluster, plus `jobs`."),
+]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait-s",
+        min=0,
+        help="How long a cluster may be without a worker; default: 60, with --slurm 3600.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="With --slurm: print the job script, submit nothing.")
 ]
 Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")
@@ -82,9 +100,11 @@ def run_command(
     pipeline: Annotated[Path, typer.Argument(help="Pipeline file, such as pipelines/demo.yaml.")],
     output: Output = None,
     until: Annotated[str, typer.Option("--until", help="Stop after this step.")] = "shard",
-    workers: Workers = 0,
+    workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = None,
+    wait_s: Wait = None,
+    dry_run: DryRun = False,
     retry_failed: Retry = False,
     set_: Set = None,
 ) -> None:
@@ -93,9 +113,13 @@ def run_command(
 
     from avdata.config import load_pipeline
 
+    if dry_run:
+        _print_job_script(slurm)
+        return
     settings = load_pipeline(pipeline, set_ or ())
     settings = replace(settings, output=output or settings.output or f"runs/{settings.name}")
-    _run(settings, until, workers, scheduler, slurm, retry_failed)
+    where = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
+    _run(settings, until, where, retry_failed)
 
 
 def _step_command(step: str, help: str) -> None:
@@ -105,9 +129,11 @@ def _step_command(step: str, help: str) -> None:
         output: Output = None,
         config: Config = None,
         seed: Seed = None,
-        workers: Workers = 0,
+        workers: Workers = None,
         scheduler: Scheduler = None,
         slurm: Slurm = None,
+        wait_s: Wait = None,
+        dry_run: DryRun = False,
         retry_failed: Retry = False,
         set_: Set = None,
     ) -> None:
@@ -115,6 +141,9 @@ def _step_command(step: str, help: str) -> None:
 
         from avdata.config import load_pipeline, pipeline_from_overrides
 
+        if dry_run:
+            _print_job_script(slurm)
+            return
         overrides = set_ or ()
         settings = (
             load_pipeline(config, overrides) if config else pipeline_from_overrides(overrides)
@@ -126,7 +155,8 @@ def _step_command(step: str, help: str) -> None:
             seed=settings.seed if seed is None else seed,
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
-        _run(settings, step, workers, scheduler, slurm, retry_failed)
+        where = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
+        _run(settings, step, where, retry_failed)
 
 
 _step_command("fetch", "Download or link the sources of a manifest, and verify them.")
@@ -147,14 +177,18 @@ def _folder_of_table(table: str) -> str:
     return folder or "."
 
 
-def _run(
-    settings: Pipeline,
-    last_step: str,
-    workers: int,
-    scheduler: str | None,
-    slurm: str | None,
-    retry_failed: bool,
-) -> None:
+def _print_job_script(slurm: str | None) -> None:
+    from avdata.errors import SettingsError
+
+    if slurm is None:
+        raise SettingsError("--dry-run shows the job script of --slurm FILE")
+    from avdata.run.slurm import job_script
+
+    typer.echo(job_script(slurm))
+
+
+def _run(settings: Pipeline, last_step: str, where: Mapping[str, Any], retry_failed: bool) -> None:
+    """Run a pipeline up to a step; `where` holds what `executors.executor` takes."""
     from avdata.cli.terminal import new_console, print_summary
     from avdata.errors import SettingsError
     from avdata.run.executors import executor
@@ -164,10 +198,9 @@ def _run(
     if last_step not in STEPS:
         raise SettingsError(f"--until takes one of {', '.join(STEPS)}, got {last_step!r}")
     console = new_console()
-    with executor(workers, scheduler, slurm) as where:
-        summary = run(
-            settings, where, Progress(console), last_step=last_step, retry_failed=retry_failed
-        )
+    progress = Progress(console)
+    with executor(**where, say=progress.say) as place:
+        summary = run(settings, place, progress, last_step=last_step, retry_failed=retry_failed)
     print_summary(summary, console)
     if last_step == "shard" and settings.report:
         report = f"{settings.output.rstrip('/')}/report.html"

@@ -56,6 +56,7 @@ class PartJob:
     seed: int = 0
     retry_failed: bool = False
     fetch_again: bool = False  # go to the sources even where fetch is done
+    fetched: tuple[StepResult, bool] | None = None  # fetch's result; whether it was there before
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +79,36 @@ def run_part(job: PartJob) -> PartResult:
     except _LostSourceError:
         if "fetch" not in job.steps or job.fetch_again:
             raise
-        return _run_steps(replace(job, fetch_again=True))
+        return _run_steps(replace(job, fetch_again=True, fetched=None))
+
+
+def fetch_part(job: PartJob) -> PartJob:
+    """Do the first step of a part, fetch; `run_part` goes on with the job that comes out."""
+    return replace(job, fetched=_result(job, "fetch", part_path(job.part), job.part))
 
 
 def _run_steps(job: PartJob) -> PartResult:
-    store = Store(job.root)
     table, content = part_path(job.part), job.part
     results = []
     reused = 0
     for name in job.steps:
-        step = make_step(name, job.settings)
-        result_id = digest(content, name, step.version, job.fingerprints[name], job.seed)
-        result = read_result(store, name, result_id)
-        if result and not (name == "fetch" and _must_fetch_again(job, store, result)):
-            reused += 1
-        else:
-            result = _run_step(step, store, table, result_id, job)
+        ahead = job.fetched if name == "fetch" else None
+        result, was_there = ahead or _result(job, name, table, content)
+        reused += was_there
         results.append(result)
         table, content = result.table, result.sha256
     return PartResult(job.part, tuple(results), reused)
+
+
+def _result(job: PartJob, name: str, table: str, content: str) -> tuple[StepResult, bool]:
+    """Return what a step makes of a table, and whether that was there before."""
+    store = Store(job.root)
+    step = make_step(name, job.settings)
+    result_id = digest(content, name, step.version, job.fingerprints[name], job.seed)
+    result = read_result(store, name, result_id)
+    if result and not (name == "fetch" and _must_fetch_again(job, store, result)):
+        return result, True
+    return _run_step(step, store, table, result_id, job), False
 
 
 def _must_fetch_again(job: PartJob, store: Store, result: StepResult) -> bool:

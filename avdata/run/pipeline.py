@@ -12,14 +12,22 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from avdata import __version__
 from avdata.config import Pipeline, StepsSettings
 from avdata.errors import RunError, SettingsError
-from avdata.run.executors import Crash, Executor
-from avdata.run.part import PartJob, PartResult, StepResult, fingerprints, run_part
+from avdata.run.executors import Crash, Executor, Staged
+from avdata.run.part import (
+    PartJob,
+    PartResult,
+    StepResult,
+    fetch_part,
+    fingerprints,
+    run_part,
+)
 from avdata.run.plan import Plan, make_plan, part_path
 from avdata.steps import PART_STEPS
 from avdata.store import Store
@@ -111,8 +119,12 @@ def _run_locked(
     tables: dict[str, dict[str, str]] = {step: {} for step in part_steps}
     totals = {step: StepTotal(step) for step in part_steps}
     crashes: list[Crash] = []
-    with progress.bar("parts", len(plan.parts)) as advance:
-        for outcome in executor.map(run_part, jobs) if part_steps else ():
+    fetched_ahead = Staged(fetch_part, run_part, settings.fetch.downloads)
+    outcomes = executor.map(
+        fetched_ahead if "fetch" in part_steps else run_part, jobs if part_steps else ()
+    )
+    with progress.bar("parts", len(plan.parts)) as advance, closing(outcomes):
+        for outcome in outcomes:
             if isinstance(outcome, Crash):
                 crashes.append(outcome)
                 log.error("part %s crashed\n%s", outcome.job.part, outcome.traceback)
@@ -188,8 +200,9 @@ def _shard(
     plans = shard.plan_shards(store, tables, pipeline.steps.shard, pipeline.seed)
     stats = []
     write = partial(_write_shard, root=store.root, settings=pipeline.steps.shard)
-    with progress.bar("shards", len(plans)) as advance:
-        for outcome in executor.map(write, plans):
+    outcomes = executor.map(write, plans)
+    with progress.bar("shards", len(plans)) as advance, closing(outcomes):
+        for outcome in outcomes:
             if isinstance(outcome, Crash):
                 raise RunError(f"writing a shard crashed: {outcome.error}\n{outcome.traceback}")
             stats.append(outcome)

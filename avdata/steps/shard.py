@@ -26,6 +26,7 @@ from avdata.shards.folder import (
     read_ranges,
     seal,
 )
+from avdata.shards.tar_writer import tar_writer
 from avdata.steps.shard_plan import PLAN_PATH, plan_shards
 from avdata.steps.shard_rows import DUPLICATES_PATH, PLAN_FOLDER, ShardPlan
 from avdata.steps.shard_sample import Sample, make_sample
@@ -68,9 +69,7 @@ def write_shard(store: Store, plan: ShardPlan, settings: ShardSettings) -> Shard
     with store.writing(f"{FOLDER}/{plan.name}.tar") as temporary:
         with temporary.open("wb") as file:
             # An empty owner keeps the name of whoever runs this out of the bytes.
-            import webdataset
-
-            writer = webdataset.TarWriter(file, user="", group="", mtime=0, encoder=False)
+            writer = tar_writer()(file, user="", group="", mtime=0, encoder=False)
             for sample, contents in _with_contents(store, _samples(store, plan, settings)):
                 places = _write_members(writer, sample.clip.key, contents)
                 rows.append(_index_row(sample, plan, places))

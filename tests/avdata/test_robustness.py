@@ -60,7 +60,7 @@ def pipeline(manifest: Path | str, output: Path | str, **steps: dict[str, object
 
 
 def run_inline(settings: Pipeline, **options: object) -> dict[str, object]:
-    with executor() as where:
+    with executor(workers=0) as where:
         return run(settings, where, Progress(Console(file=io.StringIO())), **options)
 
 

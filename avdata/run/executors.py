@@ -9,19 +9,17 @@ meet every job alike and is raised at once.
 from __future__ import annotations
 
 import logging
-import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from avdata.cores import cores
 from avdata.errors import AvdataError, SettingsError
 
 J = TypeVar("J")
 R = TypeVar("R")
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 log = logging.getLogger(__name__)
 
@@ -84,17 +82,6 @@ def attempt(function: Callable[[J], R], job: J) -> R | Crash | AvdataError:
         return Crash(job, repr(error), traceback.format_exc())
 
 
-def cores() -> int:
-    """Return how many cores this process may use: its affinity, and its container's quota."""
-    count = len(os.sched_getaffinity(0))
-    try:
-        quota, period = CPU_QUOTA.read_text().split()
-        count = min(count, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # there is no quota
-        pass
-    return count
-
-
 @contextmanager
 def executor(
     workers: int | None = None,
@@ -120,8 +107,7 @@ def executor(
     if workers is None and scheduler is None and slurm is None:
         from avdata.run.pool import PoolExecutor
 
-        with closing(PoolExecutor(cores())) as pool:
-            yield pool
+        yield PoolExecutor(cores())
         return
     from avdata.run import cluster
 

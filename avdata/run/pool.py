@@ -31,9 +31,8 @@ class PoolExecutor:
     threads_per_job = 1
 
     def __init__(self, processes: int) -> None:
-        self._computing = [Worker(threads=1) for _ in range(processes)]
-        self._fetching: Worker | None = None
-        # Its imports take as long as planning does: begin now, and go on meanwhile.
+        self._processes = processes
+        # What they are forked from imports for as long as planning takes: let it begin now.
         pool_context()
 
     def map(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[R | Crash]:
@@ -60,19 +59,17 @@ class PoolExecutor:
                             task.now, task.tried_alone = outcome, False
                             stages[-1].waiting.append(task)
         finally:
+            # Idle ones go too: they are made again in no time, and hold memory meanwhile.
             for stage in stages:
                 for worker in stage.workers:
-                    if worker.tasks:  # the caller has left, or an error has ended this
-                        worker.kill()
+                    worker.kill()
 
     def _stages(self, function: Callable[[J], R]) -> list[_Stage]:
+        computing = [Worker(threads=1) for _ in range(self._processes)]
         if not isinstance(function, Staged):
-            return [_Stage(function, self._computing)]
-        if self._fetching is None or self._fetching.threads != function.at_once:
-            if self._fetching is not None:
-                self._fetching.kill()
-            self._fetching = Worker(threads=function.at_once)
-        return [_Stage(function.ahead, [self._fetching]), _Stage(function.then, self._computing)]
+            return [_Stage(function, computing)]
+        fetching = Worker(threads=function.at_once)
+        return [_Stage(function.ahead, [fetching]), _Stage(function.then, computing)]
 
     def _take(self, pending: Iterator[Any], stages: list[_Stage]) -> None:
         """Take on as many jobs as the first stage has hands for, unless enough are ready."""
@@ -86,11 +83,6 @@ class PoolExecutor:
                 break
             else:
                 return
-
-    def close(self) -> None:
-        """End all processes."""
-        for worker in (*self._computing, *([self._fetching] if self._fetching else [])):
-            worker.kill()
 
 
 class _Stage:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import queue
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -95,18 +97,25 @@ class DaskExecutor:
 
 
 def work(function: Callable[[J], R], job: J) -> R:
-    """Do a job, on a worker; while its first stage waits for servers, its thread takes another."""
+    """Do a job, on a worker; while it waits for servers in its first stage, others compute."""
     if not isinstance(function, Staged):
         return function(job)
-    from distributed import rejoin, secede
+    from distributed import get_worker, secede
 
+    turns = _turns(get_worker().state.nthreads)
+    # Dask's thread is free for the next job from here on. To wait for it again (`rejoin`) can take
+    # a second, so turns to compute are our own.
     secede()
-    try:
-        job = function.ahead(job)
-    finally:
-        rejoin()
-    done: R = function.then(job)
-    return done
+    job = function.ahead(job)
+    with turns:
+        done: R = function.then(job)
+        return done
+
+
+@cache
+def _turns(threads: int) -> threading.BoundedSemaphore:
+    """Return what bounds how many jobs of this process compute at the same time."""
+    return threading.BoundedSemaphore(threads)
 
 
 def _outcome(future: Any, job: J) -> Any:
@@ -185,9 +194,11 @@ def wait_for_worker(client: Client, wait_s: float, say: Say, without: str) -> No
     """Wait for the first worker; raises RunError, beginning with `without`, when none comes."""
     if client.dashboard_link:
         say(f"dashboard: {client.dashboard_link}")
-    if not client.nthreads():
-        say(f"waiting up to {wait_s:.0f} s for the first worker (--wait-s)")
-    try:
-        client.wait_for_workers(1, timeout=wait_s)
-    except TimeoutError:
-        raise RunError(f"{without}; none came within {wait_s:.0f} s (--wait-s)") from None
+    if client.nthreads():
+        return
+    say(f"waiting up to {wait_s:.0f} s for the first worker (--wait-s)")
+    ends_s = time.monotonic() + wait_s
+    while not client.nthreads():
+        if time.monotonic() > ends_s:
+            raise RunError(f"{without}; none came within {wait_s:.0f} s (--wait-s)")
+        time.sleep(min(LOOK_EVERY_S, wait_s / 4))

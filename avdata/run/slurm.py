@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,23 +25,15 @@ def submitted(path: str, wait_s: float | None, say: Say) -> Iterator[Executor]:
     """
     from distributed import Client
 
-    cluster, jobs = _cluster(path)
     if shutil.which("sbatch") is None:
-        cluster.close()
         raise SettingsError(
             "--slurm submits jobs with sbatch, which is not on the PATH: run this on a login node "
             "of the cluster; --dry-run shows the job script anywhere"
         )
-
-    async def all_submitted() -> None:
-        await cluster
-
+    cluster, jobs = _cluster(path)
     with cluster, Client(cluster) as client:
+        _check(cluster.job_script(), path)
         cluster.scale(jobs=jobs)
-        try:
-            cluster.sync(all_submitted)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise SettingsError(f"sbatch refused the job of {path}: {error}") from None
         say(f"submitted {jobs} SLURM job{'s' if jobs > 1 else ''}")
         wait_s = SLURM_WAIT_S if wait_s is None else wait_s
         wait_for_worker(
@@ -50,6 +44,17 @@ def submitted(path: str, wait_s: float | None, say: Say) -> Iterator[Executor]:
             "(log_directory)",
         )
         yield DaskExecutor(client, wait_s)
+
+
+def _check(script: str, path: str) -> None:
+    """Let sbatch look at the script: dask-jobqueue only logs a refusal, and then waits for ever."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        command = ["sbatch", "--test-only", file.name]
+        checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    if checked.returncode:
+        raise SettingsError(f"SLURM refuses the job of {path}: {checked.stderr.strip()}")
 
 
 def job_script(path: str) -> str:

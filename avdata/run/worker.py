@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from threading import Lock
 from typing import Any
@@ -112,6 +112,7 @@ def pool_context() -> Any:
     context = get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
     # Ctrl-C in a terminal reaches every process, and these from their start: they inherit the mask.
+    resource_tracker.ensure_running()  # as part of what follows, it would undo the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

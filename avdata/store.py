@@ -55,12 +55,7 @@ class Store:
 
     @cached_property
     def _filesystem(self) -> AbstractFileSystem:
-        import fsspec
-
-        try:
-            return fsspec.core.url_to_fs(self.root)[0]
-        except (ImportError, ValueError) as error:
-            raise StoreError(f"cannot open {self.root}: {error}") from None
+        return _opened(self.root)[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root}
@@ -76,10 +71,7 @@ class Store:
             return None
         if self.remote and full.startswith(self.root):
             return self._filesystem, self._filesystem._strip_protocol(full)
-        import fsspec
-
-        filesystem, inner = fsspec.core.url_to_fs(full)
-        return filesystem, inner
+        return _opened(full)
 
     def exists(self, path: str) -> bool:
         """Tell whether `path` is there (and therefore complete)."""
@@ -247,6 +239,19 @@ def _make_folder(folder: Path) -> None:
 def temporary_name(name: str) -> str:
     """Return the name under which `name` is written before it is complete; `clean` knows it."""
     return f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{name}"
+
+
+def _opened(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return the filesystem of a URL and its own path; raises StoreError if nothing opens it."""
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        s3 = isinstance(error, ImportError) and url.startswith(("s3://", "s3a://"))
+        hint = ": pip install 'avdata[cluster]'" if s3 else ""
+        raise StoreError(f"cannot open {url}: {error}{hint}") from None
+    return filesystem, path
 
 
 def _puts_are_atomic(filesystem: AbstractFileSystem) -> bool:

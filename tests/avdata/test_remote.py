@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +92,20 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(
     before = far.list("work/trim")
     go(settings(f"{remote.root}/m.csv", f"{remote.root}/run"), workers)
     assert far.list("work/trim") == before
+
+
+@pytest.mark.parametrize("place", ["manifest", "output"])
+def test_without_s3fs_the_extra_that_brings_it_is_named(tmp_path: Path, place: str) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("url\na.mp4\n")
+    places = {"manifest": str(manifest), "output": str(tmp_path / "run")}
+    places[place] = "s3://bucket/m.csv"
+    program = (
+        "import sys; sys.modules['s3fs'] = None; from avdata.cli import main; "
+        f"sys.argv = ['avdata', 'fetch', {places['manifest']!r}, '-o', {places['output']!r}]; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("avdata: cannot open s3://bucket")
+    assert line.endswith("pip install 'avdata[cluster]'")

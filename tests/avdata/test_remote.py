@@ -100,11 +100,11 @@ def test_without_s3fs_the_extra_that_brings_it_is_named(tmp_path: Path, place: s
     manifest.write_text("url\na.mp4\n")
     places = {"manifest": str(manifest), "output": str(tmp_path / "run")}
     places[place] = "s3://bucket/m.csv"
-    program = (
-        "import sys; sys.modules['s3fs'] = None; from avdata.cli import main; "
-        f"sys.argv = ['avdata', 'fetch', {places['manifest']!r}, '-o', {places['output']!r}]; main()"
+    program = "import sys; sys.modules['s3fs'] = None; from avdata.cli import main; main()"
+    arguments = ["fetch", places["manifest"], "-o", places["output"]]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert line.startswith("avdata: cannot open s3://bucket")

@@ -108,10 +108,9 @@ def main() -> None:
         assert ours is not None
         print(f"bare ffmpeg     {floor.cpu_s:6.1f} CPU s  {floor.wall_s:6.1f} s wall")
         print(f"fetch → shards  {ours.cpu_s:6.1f} CPU s  {ours.wall_s:6.1f} s wall")
-        print(f"CPU ratio       {ours.cpu_s / floor.cpu_s:6.2f}         (aim: at most 1.15)")
-        print(
-            f"wall ratio      {ours.wall_s / floor.wall_s:6.2f}         (aim: at most 0.65 on 2 cores)"
-        )
+        ratios = ours.cpu_s / floor.cpu_s, ours.wall_s / floor.wall_s
+        print(f"CPU ratio       {ratios[0]:6.2f}         (aim: at most 1.15)")
+        print(f"wall ratio      {ratios[1]:6.2f}         (aim: at most 0.65, on 2 cores)")
         print(f"peak memory     {ours.peak_mb:6.0f} MB      (aim: under 300), all processes")
         write_manifest(folder / "odd.csv", base, videos[:5], [1500, 7300, 13100, 21700], 3000)
         measure([command(folder / "odd.csv", folder / "odd", WHOLE)])

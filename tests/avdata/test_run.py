@@ -255,14 +255,32 @@ def test_a_bug_fails_its_part_and_the_others_finish(
     assert shard_bytes(tmp_path / "run") == shard_bytes(done)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    "workers", [None, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4))]
+)
 def test_the_bytes_do_not_depend_on_the_workers(
-    done: Path, manifest: Path, tmp_path: Path, workers: int
+    done: Path, manifest: Path, tmp_path: Path, workers: int | None
 ) -> None:
     with executor(workers=workers) as where:
         run(pipeline(manifest, tmp_path / "run"), where, Progress(Console(file=io.StringIO())))
     assert shard_bytes(tmp_path / "run") == shard_bytes(done)
+
+
+def test_a_rerun_on_all_cores_does_nothing_twice(
+    done: Path, manifest: Path, server: HttpServer, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(done, copy)
+    before = {p: p.stat().st_mtime_ns for p in (copy / "work").rglob("*") if p.is_file()}
+    hits = len(server.requests)
+    for path in sorted((copy / "media").rglob("*.mp4"))[:2]:
+        path.unlink()  # needed no more: trim is done
+    with executor() as where:
+        run(pipeline(manifest, copy), where, Progress(Console(file=io.StringIO())))
+    after = {p: p.stat().st_mtime_ns for p in (copy / "work").rglob("*") if p.is_file()}
+    assert after == before
+    assert len(server.requests) == hits
+    assert shard_bytes(copy) == shard_bytes(done)
 
 
 def start(settings_file: Path, output: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -27,6 +27,15 @@ from avdata.tables import read_clips, write_clips
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """A step that is done for a part."""
+
+    result: StepResult
+    was_there: bool
+    tracebacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PartJob:
     """All a worker needs to bring one part through the steps."""
 
@@ -39,6 +48,7 @@ class PartJob:
     retry_failed: bool = False
     fetch_again: bool = False  # go to the sources even where fetch is done
     deep: bool = False  # compare the checksums of media too, not only of tables
+    fetched: Done | None = None  # what fetch gave, where it ran ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +72,20 @@ def run_part(job: PartJob) -> PartResult:
     except _LostSourceError:
         if "fetch" not in job.steps or job.fetch_again:
             raise
-        return _run_steps(replace(job, fetch_again=True))
+        return _run_steps(replace(job, fetch_again=True, fetched=None))
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """A step that is done for a part."""
-
-    result: StepResult
-    was_there: bool
-    tracebacks: tuple[str, ...] = ()
+def fetch_part(job: PartJob) -> PartJob:
+    """Do the first step of a part, fetch; `run_part` goes on with the job that comes out."""
+    return replace(job, fetched=_done(job, "fetch", part_path(job.part), job.part))
 
 
 def _run_steps(job: PartJob) -> PartResult:
     table, content = part_path(job.part), job.part
     done = []
     for step in job.steps:
-        done.append(_done(job, step, table, content))
+        ahead = job.fetched if step == "fetch" else None
+        done.append(ahead or _done(job, step, table, content))
         table, content = done[-1].result.table, done[-1].result.sha256
     return PartResult(
         job.part,
@@ -88,7 +95,7 @@ def _run_steps(job: PartJob) -> PartResult:
     )
 
 
-def _done(job: PartJob, step: str, table: str, content: str) -> _Done:
+def _done(job: PartJob, step: str, table: str, content: str) -> Done:
     """Return what a step makes of a table, from the record if it is there and still holds."""
     store = Store(job.root)
     result_id = digest(content, step, job.recipes[step])
@@ -97,13 +104,13 @@ def _done(job: PartJob, step: str, table: str, content: str) -> _Done:
         result = None
     suspects = _suspects(job, store, result) if result else set()
     if result and not suspects:
-        return _Done(result, True)
+        return Done(result, True)
     attempt = _attempt(job, store, step, result_id, table)
     deadly = result is not None and Reason.DECODER_CRASH in result.by_reason
     if result:
         failures = crashing(attempt, _of(attempt.clips, suspects), apart=deadly)
         if failures.keys() == suspects:
-            return _Done(result, True, tracebacks(failures))
+            return Done(result, True, tracebacks(failures))
     return _run_step(job, store, attempt, content, apart=deadly)
 
 
@@ -187,7 +194,7 @@ def _attempt(job: PartJob, store: Store, step: str, result_id: str, table: str) 
     return Attempt(store.root, step, job.settings, job.seed, base, tuple(clips))
 
 
-def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool) -> _Done:
+def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool) -> Done:
     started = time.monotonic()
     step, clips = attempt.step, attempt.clips
     if step == "trim" and (lost := next(lost_sources(store, clips, job.deep), None)):
@@ -212,7 +219,7 @@ def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apa
         **summarise(step, clips, made.clips),
     )
     write_result(store, attempt.base.rpartition("/")[2], result)
-    return _Done(result, False, made.tracebacks)
+    return Done(result, False, made.tracebacks)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ READERS = 16
 BUCKET_BYTES = 8 * 2**20  # of manifest text; a bucket's clips are held in memory at once
 SPILL_CLIPS = 512
 _VALUES = attrgetter(*Clip.__slots__)
-PARTS_WANTED = 64
+PARTS_WANTED = 1024  # of a manifest that is long enough: work for 500 cores
 LARGEST_PART = 256
 
 

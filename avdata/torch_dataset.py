@@ -21,6 +21,8 @@ from torch.utils.data import IterableDataset
 from avdata.loader import Batch, Loader
 from avdata.shards.ranks import data_worker, rank_and_world_size
 
+MOST_WORKERS = 1024  # processes of one DataLoader
+
 
 class ShardDataset(IterableDataset[Batch]):
     """Batches of one split for this rank; iterate once per epoch, give DataLoader batch_size=None.
@@ -44,8 +46,9 @@ class ShardDataset(IterableDataset[Batch]):
         rank, world_size = rank_and_world_size(rank, world_size)
         options |= {"rank": rank, "world_size": world_size, "workers": workers}
         self.loader = Loader(folder, split, batch_size=batch_size, **options)
-        # Shared, as only the workers know when an epoch ends: epoch, samples taken of it.
-        self._position = torch.zeros(2, dtype=torch.int64)
+        # Shared, as only the workers know when an epoch ends. Of each worker: its epoch, and how
+        # many samples of it are taken; none waits for another, and none sees another's next epoch.
+        self._position = torch.zeros(MOST_WORKERS, 2, dtype=torch.int64)
         share: Any = self._position.share_memory_  # has no annotations
         share()
 
@@ -54,28 +57,29 @@ class ShardDataset(IterableDataset[Batch]):
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, taken = self._position.tolist()
+        worker, n_workers = data_worker()
+        epoch, taken = self._position[worker].tolist()
         state = {**self.loader.state_dict(), "epoch": epoch, "taken": taken}
         self.loader.load_state_dict(state)
         yield from self.loader
-        if data_worker()[0] == 0:
-            self._position.copy_(torch.tensor([epoch + 1, 0]))
+        # Every n-th row, so that all rows are moved on whatever the number of workers is next.
+        self._position[worker::n_workers] = torch.tensor([epoch + 1, 0])
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of `epoch`; naming the epoch that was resumed leaves it where it is."""
-        if epoch != int(self._position[0]):
-            self._position.copy_(torch.tensor([epoch, 0]))
+        if epoch != int(self._position[0, 0]):
+            self._position[:] = torch.tensor([epoch, 0])
 
     def state_dict(self, batches: int) -> dict[str, Any]:
         """Return the position after so many batches of this epoch were used on this rank.
 
         DataLoader reads ahead, so only the training loop knows how many were.
         """
-        epoch, taken = self._position.tolist()
+        epoch, taken = self._position[0].tolist()
         used = batches * self.loader.batch_size * self.loader.world_size
         return {**self.loader.state_dict(), "epoch": epoch, "taken": taken + used}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state; raises ShardError if it is from other shards, split or order."""
         self.loader.load_state_dict(state)
-        self._position.copy_(torch.tensor([int(state["epoch"]), int(state["taken"])]))
+        self._position[:] = torch.tensor([int(state["epoch"]), int(state["taken"])])

@@ -28,6 +28,7 @@ from avdata.errors import SettingsError, ShardError
 from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
+from stages.engine.fabric import set_float32_precision
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation import scores
 from stages.evaluation.figures import Judged, judge_warnings, measured, reported
@@ -257,11 +258,12 @@ def require_projection(method: Method) -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device; raises SettingsError for a GPU that is not there."""
+    """Return the device, set to compute exactly; SettingsError for a GPU that is not there."""
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError(
             f"stages.{NAME}.device is cuda, but torch finds no GPU; use auto or cpu"
         )
+    set_float32_precision(exact=True)  # figures do not depend on the card
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

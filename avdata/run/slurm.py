@@ -26,12 +26,12 @@ def submitted(path: str, wait_s: float | None, say: Say) -> Iterator[Executor]:
     """
     from distributed import Client
 
+    cluster, jobs = _cluster(path)
     if shutil.which("sbatch") is None:
         raise SettingsError(
             "--slurm submits jobs with sbatch, which is not on the PATH: run this on a login node "
             "of the cluster; --dry-run shows the job script anywhere"
         )
-    cluster, jobs = _cluster(path)
     with cluster, Client(cluster) as client:
         _check(cluster.job_script(), path)
         cluster.scale(jobs=jobs)

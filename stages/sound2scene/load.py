@@ -20,6 +20,7 @@ from avdata.store import sha256_file
 from stages.engine.checkpoint import PRODUCT_NAME, require_audio
 from stages.engine.checkpoint import load_model as load_checkpoint
 from stages.engine.errors import CheckpointError
+from stages.engine.fabric import set_float32_precision
 from stages.image_encoder.frozen import load_image_encoder
 from stages.image_encoder.space import FeatureSpace, require_same_encoder, warn_of_other_views
 from stages.models import build
@@ -201,6 +202,7 @@ def _source(path: Path) -> dict[str, str]:
 
 
 def _device(name: str) -> torch.device:
+    set_float32_precision(exact=True)  # pictures do not depend on the card
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

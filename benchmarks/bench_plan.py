@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.floor import measure
+from benchmarks.measure import measure
 
 PLAN = """
 import sys

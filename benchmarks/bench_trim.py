@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.floor import ffmpeg_pass, input_videos, measure
+from benchmarks.floor import ffmpeg_pass, input_videos
+from benchmarks.measure import measure
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "3-s windows, 8 frames 512x512": (

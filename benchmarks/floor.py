@@ -1,16 +1,11 @@
-"""What benchmarks share: input videos, the bare ffmpeg pass to compare with, CPU of processes."""
+"""What benchmarks share: input videos, and the bare ffmpeg pass to compare with."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import tempfile
-import time
 import wave
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,44 +14,6 @@ from avdata.media import ffmpeg_binary
 
 WIDTH_PX, HEIGHT_PX, FPS, SECONDS, SOUND_HZ = 640, 360, 30, 30, 44100
 FFMPEG = ("-nostdin", "-v", "error", "-y", "-threads", "1")
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a process and its children took; peak is the largest single process."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-
-    def best(self, other: Cost) -> Cost:
-        """Return the smaller times and the larger peak."""
-        return Cost(
-            min(self.wall_s, other.wall_s),
-            min(self.cpu_s, other.cpu_s),
-            max(self.peak_mb, other.peak_mb),
-        )
-
-
-def measure(commands: Sequence[Sequence[str]]) -> Cost:
-    """Run commands one after the other and return what they took together.
-
-    They run below a process of their own, so that the peak is theirs alone.
-    """
-    script = (
-        "import json, resource, subprocess, sys\n"
-        "for command in json.loads(sys.stdin.read()): subprocess.run(command, check=True)\n"
-        "usage = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
-        "print('USAGE', usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)"
-    )
-    begin = time.monotonic()
-    process = subprocess.run(
-        [sys.executable, "-c", script], input=json.dumps(commands), text=True, check=True,
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    wall_s = time.monotonic() - begin
-    _, cpu_s, peak_mb = process.stdout.splitlines()[-1].split()
-    return Cost(wall_s, float(cpu_s), float(peak_mb))
 
 
 def input_videos(count: int) -> list[Path]:

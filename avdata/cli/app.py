@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,7 @@ from avdata.cli.options import (
     Columns,
     Config,
     Deep,
+    DryRun,
     Input,
     Output,
     Quiet,
@@ -26,6 +28,7 @@ from avdata.cli.options import (
     Seed,
     Set,
     Slurm,
+    Wait,
     Workers,
     column_mapping,
     new_app,
@@ -69,9 +72,11 @@ def run_command(
     ],
     output: Output = None,
     until: Annotated[str, typer.Option("--until", help="Stop after this step.")] = "shard",
-    workers: Workers = 0,
+    workers: Workers = None,
     scheduler: Scheduler = None,
     slurm: Slurm = None,
+    wait_s: Wait = None,
+    dry_run: DryRun = False,
     retry_failed: Retry = False,
     allow_crashed: AllowCrashed = False,
     deep: Deep = False,
@@ -85,6 +90,9 @@ def run_command(
     from avdata.config import load_pipeline, paths_used
     from avdata.located import check_found
 
+    if dry_run:
+        _print_job_script(slurm)
+        return
     settings = load_pipeline(pipeline, set_ or ())
     check_found(settings, pipeline_file(pipeline).parent, paths_used(settings, _steps_to(until)))
     settings = replace(
@@ -93,7 +101,8 @@ def run_command(
         columns={**settings.columns, **column_mapping(columns)},
     )
     options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
-    _run(settings, until, (workers, scheduler, slurm), options, quiet)
+    place = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
+    _run(settings, until, place, options, quiet)
 
 
 def _step_command(step: str, help: str) -> None:
@@ -103,9 +112,11 @@ def _step_command(step: str, help: str) -> None:
         output: Output = None,
         config: Config = None,
         seed: Seed = None,
-        workers: Workers = 0,
+        workers: Workers = None,
         scheduler: Scheduler = None,
         slurm: Slurm = None,
+        wait_s: Wait = None,
+        dry_run: DryRun = False,
         retry_failed: Retry = False,
         allow_crashed: AllowCrashed = False,
         deep: Deep = False,
@@ -119,6 +130,9 @@ def _step_command(step: str, help: str) -> None:
         from avdata.located import check_found
         from avdata.run.settings import settings_of_table
 
+        if dry_run:
+            _print_job_script(slurm)
+            return
         overrides = set_ or ()
         if config:
             settings = load_pipeline(config, overrides)
@@ -135,7 +149,8 @@ def _step_command(step: str, help: str) -> None:
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
         options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
-        _run(settings, step, (workers, scheduler, slurm), options, quiet)
+        place = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
+        _run(settings, step, place, options, quiet)
 
 
 _step_command("fetch", "Download or link the sources of a manifest, and verify them.")
@@ -164,10 +179,18 @@ def _folder_of_table(table: str) -> str:
     return folder or "."
 
 
+def _print_job_script(slurm: str | None) -> None:
+    if slurm is None:
+        raise SettingsError("--dry-run shows the job script of --slurm FILE")
+    from avdata.run.slurm import job_script
+
+    typer.echo(job_script(slurm))
+
+
 def _run(
     settings: Pipeline,
     last_step: str,
-    place: tuple[int, str | None, str | None],
+    place: Mapping[str, Any],
     options: dict[str, bool],
     quiet: bool,
 ) -> None:
@@ -177,8 +200,9 @@ def _run(
     from avdata.run.progress import Progress
 
     console = new_console(quiet)
-    with executor(*place) as where:
-        summary = run(settings, where, Progress(console), last_step=last_step, **options)
+    progress = Progress(console)
+    with executor(**place, say=progress.say) as where:
+        summary = run(settings, where, progress, last_step=last_step, **options)
     print_summary(summary, console)
     if last_step == "shard" and settings.report:
         report = f"{settings.output.rstrip('/')}/report.html"

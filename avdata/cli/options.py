@@ -41,8 +41,14 @@ Seed = Annotated[
     typer.Option("--seed", help="Seed of every random choice; default: of the settings."),
 ]
 Workers = Annotated[
-    int,
-    typer.Option("--workers", "-w", min=0, help="Processes of a local Dask cluster; 0: none."),
+    int | None,
+    typer.Option(
+        "--workers",
+        "-w",
+        min=0,
+        help="Processes of a Dask cluster on this machine; 0: all in one process. Default: "
+        "without Dask, on all cores.",
+    ),
 ]
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help="Address of a Dask scheduler, tcp://HOST:PORT.")
@@ -50,6 +56,17 @@ Scheduler = Annotated[
 Slurm = Annotated[
     str | None,
     typer.Option("--slurm", help="YAML file for dask_jobqueue.SLURMCluster, plus `jobs`."),
+]
+Wait = Annotated[
+    float | None,
+    typer.Option(
+        "--wait-s",
+        min=0,
+        help="How long a cluster may be without a worker; default: 60, with --slurm 3600.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="With --slurm: print the job script, submit nothing.")
 ]
 Retry = Annotated[
     bool, typer.Option("--retry-failed", help="Fetch again what failed and may succeed by now.")

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from avdata.clip import Clip
+from avdata.cores import cores
 from avdata.demo.server import DEFAULT_PORT, HOST
 from avdata.demo.timeline import KINDS, Timeline, make_faulty, make_timeline
 from avdata.manifest import write_manifest
@@ -46,7 +47,7 @@ def make_demo(
     timelines = [*good, *make_faulty(seed)]
     wanted = [timeline for timeline in timelines if not _is_made(store, timeline)]
     done = len(timelines) - len(wanted)
-    for name in _made(store, wanted, workers or len(os.sched_getaffinity(0))):
+    for name in _made(store, wanted, workers or cores()):
         done += 1
         if progress:
             progress(done, len(timelines), name)

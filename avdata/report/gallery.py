@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from avdata import audio, frames
 from avdata.clip import Clip, Media, Selection
+from avdata.cores import cores
 from avdata.errors import ClipError, StoreError
 from avdata.media_tar import read_member
 from avdata.report import pictures
@@ -100,13 +102,12 @@ def make_cards(
 ) -> Iterator[Card]:
     """Make a card per clip; pictures and sounds of all of them stay within the budget.
 
-    Each clip may use an equal share of what is left; the pictures take what they need (some
-    60 kB) and a sound too long for the rest is cut.
+    Each clip may use an equal share; the pictures take what they need (some 60 kB) and a sound too
+    long for the rest is cut. Several cards are drawn at once.
     """
-    for index, clip in enumerate(clips):
-        card = make_card(store, clip, class_names, budget_bytes // (len(clips) - index))
-        budget_bytes -= card.bytes
-        yield card
+    share = budget_bytes // max(1, len(clips))
+    with ThreadPoolExecutor(cores(), "card") as pool:
+        yield from pool.map(lambda clip: make_card(store, clip, class_names, share), clips)
 
 
 def make_card(store: Store, clip: Clip, class_names: Sequence[str], budget_bytes: int) -> Card:

@@ -27,6 +27,15 @@ from avdata.tables import read_clips, write_clips
 
 
 @dataclass(frozen=True, slots=True)
+class _Done:
+    """A step that is done for a part."""
+
+    result: StepResult
+    was_there: bool
+    tracebacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PartJob:
     """All a worker needs to bring one part through the steps."""
 
@@ -39,6 +48,7 @@ class PartJob:
     retry_failed: bool = False
     fetch_again: bool = False  # go to the sources even where fetch is done
     deep: bool = False  # compare the checksums of media too, not only of tables
+    fetched: _Done | None = None  # what `fetch_part` has done ahead of the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +72,20 @@ def run_part(job: PartJob) -> PartResult:
     except _LostSourceError:
         if "fetch" not in job.steps or job.fetch_again:
             raise
-        return _run_steps(replace(job, fetch_again=True))
+        return _run_steps(replace(job, fetch_again=True, fetched=None))
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """A step that is done for a part."""
-
-    result: StepResult
-    was_there: bool
-    tracebacks: tuple[str, ...] = ()
+def fetch_part(job: PartJob) -> PartJob:
+    """Do the first step of a part, fetch; `run_part` goes on with the job that comes out."""
+    return replace(job, fetched=_done(job, "fetch", part_path(job.part), job.part))
 
 
 def _run_steps(job: PartJob) -> PartResult:
     table, content = part_path(job.part), job.part
     done = []
     for step in job.steps:
-        done.append(_done(job, step, table, content))
+        ahead = job.fetched if step == "fetch" else None
+        done.append(ahead or _done(job, step, table, content))
         table, content = done[-1].result.table, done[-1].result.sha256
     return PartResult(
         job.part,

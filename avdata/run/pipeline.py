@@ -11,7 +11,8 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ from avdata.config import Pipeline, StepsSettings
 from avdata.errors import AvdataError, RunError, SettingsError
 from avdata.parsing import parse_json
 from avdata.run.crashes import Crashed, find_crashed
-from avdata.run.executors import Crash, Executor
-from avdata.run.part import PartJob, PartResult, crashed_part, recipes, run_part
+from avdata.run.executors import Crash, Executor, Staged
+from avdata.run.part import PartJob, PartResult, crashed_part, fetch_part, recipes, run_part
 from avdata.run.paths import absolute, absolute_settings
 from avdata.run.plan import Plan, forget_plan, make_plan, part_path, read_plan
 from avdata.run.result import StepResult, write_recipes
@@ -132,8 +133,9 @@ def _run_locked(
     jobs = (replace(job, part=name) for name in plan.parts)
     tables: dict[str, dict[str, str]] = {step: {} for step in part_steps}
     totals = {step: StepTotal(step) for step in part_steps}
-    with progress.bar("parts", len(plan.parts)) as advance:
-        for result in _results(executor, jobs) if part_steps else ():
+    results = _results(executor, jobs if part_steps else (), job)
+    with progress.bar("parts", len(plan.parts)) as advance, closing(results):
+        for result in results:
             _account(result, tables, totals)
             advance(_counts(totals))
     # Parts finish in any order; tables keep the plan's.
@@ -183,20 +185,28 @@ def _plan(
     return plan, steps, made_by
 
 
-def _results(executor: Executor, jobs: Iterable[PartJob]) -> Iterator[PartResult]:
-    """Bring every part through the steps; yield what became of each, in any order."""
+def _results(
+    executor: Executor, jobs: Iterable[PartJob], like: PartJob
+) -> Generator[PartResult, None, None]:
+    """Bring every part through the steps; yield what became of each, in any order.
+
+    `like` is a job with the steps and settings of all.
+    """
+    fetched_ahead = Staged(fetch_part, run_part, like.settings.fetch.downloads)
+    work = fetched_ahead if "fetch" in like.steps else run_part
     for tries_left in reversed(range(TRIES_AFTER_DEATH + 1)):
         died = []
-        for outcome in executor.map(run_part, jobs):
-            if not isinstance(outcome, Crash):
-                for text in outcome.tracebacks:
-                    log.error("%s", text)
-                yield outcome
-            elif outcome.died and tries_left:
-                died.append(outcome.job)  # it finds its mark and works in child processes
-            else:
-                log.error("part %s crashed\n%s", outcome.job.part, outcome.traceback)
-                yield crashed_part(outcome.job, outcome.error)
+        with closing(executor.map(work, jobs)) as outcomes:
+            for outcome in outcomes:
+                if not isinstance(outcome, Crash):
+                    for text in outcome.tracebacks:
+                        log.error("%s", text)
+                    yield outcome
+                elif outcome.died and tries_left:
+                    died.append(outcome.job)  # it finds its mark and works in child processes
+                else:
+                    log.error("part %s crashed\n%s", outcome.job.part, outcome.traceback)
+                    yield crashed_part(outcome.job, outcome.error)
         if not died:
             return
         log.warning("%d parts lost their process and are tried again", len(died))
@@ -253,8 +263,9 @@ def _shard(
     plans = shard.plan_shards(store, tables, pipeline.steps.shard, pipeline.seed, deep=deep)
     stats = []
     write = partial(_write_shard, root=store.root, settings=pipeline.steps.shard)
-    with progress.bar("shards", len(plans)) as advance:
-        for outcome in executor.map(write, plans):
+    outcomes = executor.map(write, plans)
+    with progress.bar("shards", len(plans)) as advance, closing(outcomes):
+        for outcome in outcomes:
             if isinstance(outcome, Crash):
                 raise RunError(f"writing a shard crashed: {outcome.error}\n{outcome.traceback}")
             stats.append(outcome)

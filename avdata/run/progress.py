@@ -24,6 +24,10 @@ class Progress:
         if self.console.is_terminal:
             self.console.log(text, highlight=False)
 
+    def say(self, text: str) -> None:
+        """Say what a person needs to know, on a terminal and in a log."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
         """Show a bar over `total` items; call what it gives after each one, with the counts."""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,7 +65,9 @@ class FetchStep:
         if settings.cookies_file is not None and not os.path.isfile(settings.cookies_file):
             raise SettingsError(f"steps.fetch.cookies_file: no such file: {settings.cookies_file}")
         self._settings = settings
-        self._rate = RateLimiter(settings.rate_limit_bytes_s)
+        # Parts are fetched side by side in one process: they share what the settings allow it.
+        self._rate = _rate(settings.rate_limit_bytes_s)
+        self._turns = _turns(settings.downloads)
         self._stop = threading.Event()
 
     def fingerprint(self) -> dict[str, Any]:
@@ -108,7 +110,10 @@ class FetchStep:
     def _source_or_error(self, group: Sequence[Clip], store: Store) -> Source | ClipError:
         try:
             wanted = self._wanted(group)
-            source = _archived(store, wanted) or self._fetched(wanted, store)
+            source = _archived(store, wanted)
+            if source is None:
+                with self._turns:
+                    source = self._fetched(wanted, store)
             self._require_streams(source)
             return source
         except ClipError as error:
@@ -212,6 +217,18 @@ class FetchStep:
         sidecar = {"url": wanted.url, "source": asdict(source)}
         store.write_bytes(f"{wanted.base}.json", seal(sidecar))
         return source
+
+
+@cache
+def _rate(bytes_s: int | None) -> RateLimiter:
+    """Return the process's limiter of the bytes that come per second."""
+    return RateLimiter(bytes_s)
+
+
+@cache
+def _turns(downloads: int) -> threading.BoundedSemaphore:
+    """Return what bounds the process's downloads at the same time."""
+    return threading.BoundedSemaphore(downloads)
 
 
 def _wanted_file(url: str) -> _Wanted:

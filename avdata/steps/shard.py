@@ -27,6 +27,7 @@ from avdata.shards.folder import (
 from avdata.shards.index import index_schema
 from avdata.shards.ranges import read_stretches
 from avdata.shards.sealed import seal
+from avdata.shards.tar_writer import tar_writer
 from avdata.steps.shard_done import (
     ShardStats,
     read_done,
@@ -84,12 +85,10 @@ def _write_tar(
     path: Path, store: Store, plan: ShardPlan, settings: ShardSettings
 ) -> list[dict[str, Any]]:
     """Write the shard's tar and return its rows of the index, but for the name of the tar."""
-    # An empty owner keeps the name of whoever runs this out of the bytes.
-    import webdataset
-
     rows = []
     with path.open("wb") as file:
-        writer = webdataset.TarWriter(file, user="", group="", mtime=0, encoder=False)
+        # An empty owner keeps the name of whoever runs this out of the bytes.
+        writer = tar_writer()(file, user="", group="", mtime=0, encoder=False)
         for sample, contents in _with_contents(store, _samples(store, plan, settings)):
             places = _write_members(writer, sample.clip.key, contents)
             rows.append(index_row(sample, plan, places))

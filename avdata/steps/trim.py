@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from avdata import audio
 from avdata.clip import Clip, Frame, Media, Source, Status, child_key
 from avdata.config import TrimSettings
+from avdata.cores import cores
 from avdata.errors import ClipError, Reason
 from avdata.sources import is_web
 from avdata.steps.base import PartContext
@@ -128,7 +128,7 @@ class TrimStep:
 
     def _results(self, jobs: Sequence[_Job], part: PartContext) -> Iterator[_Result]:
         """Cut several sources at once, but give the results source by source, in order."""
-        threads = min(self.settings.threads or len(os.sched_getaffinity(0)), len(jobs))
+        threads = min(self.settings.threads or cores(), len(jobs))
         if threads <= 1:
             for job in jobs:
                 yield from self._cut(job, part)

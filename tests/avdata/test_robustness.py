@@ -61,7 +61,7 @@ def pipeline(manifest: Path | str, output: Path | str, **steps: dict[str, object
 
 
 def run_inline(settings: Pipeline, **options: object) -> dict[str, object]:
-    with executor() as where:
+    with executor(workers=0) as where:
         return run(settings, where, Progress(Console(file=io.StringIO())), **options)
 
 
@@ -414,18 +414,21 @@ def slow(videos: Path) -> Iterator[HttpServer]:
         yield server
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [None, 0, pytest.param(1, marks=pytest.mark.slow)])
 def test_ctrl_c_stops_at_once_and_the_same_command_continues(
-    videos: Path, slow: HttpServer, tmp_path: Path, workers: int
+    videos: Path, slow: HttpServer, tmp_path: Path, workers: int | None
 ) -> None:
     manifest = tmp_path / "m.csv"
     manifest.write_text((videos / "m.csv").read_text().replace("\n", f"\n{slow.url()}", 6))
-    options = ["--set=steps.fetch.stall_timeout_s=600", "--set=part_clips=1", "--workers", workers]
+    options = ["--set=steps.fetch.stall_timeout_s=600", "--set=part_clips=1"]
+    options += [] if workers is None else ["--workers", workers]
     options += ["--set=steps.trim.window_s=1", "--set=steps.tag.taggers=[]", "--set=report=false"]
     command = ["shard", manifest, "-o", tmp_path / "run", *options]
     process = start(*command)
     deadline = time.monotonic() + 60
-    while slow.hits("c.mp4") == 0 and time.monotonic() < deadline:
+    archived = tmp_path / "run/media"
+    while len(list(archived.glob("[!.]*/*.json"))) < 2 or slow.hits("c.mp4") == 0:
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -95,7 +95,7 @@ def pipeline(manifest: Path, output: Path | str, **steps: dict[str, object]) -> 
 
 
 def run_inline(settings: Pipeline, **options: object) -> dict[str, object]:
-    with executor() as where:
+    with executor(workers=0) as where:
         return run(settings, where, Progress(Console(file=io.StringIO())), **options)
 
 
@@ -231,14 +231,32 @@ def test_a_step_takes_a_table_from_another_folder(done: Path, tmp_path: Path) ->
     assert shard_bytes(tmp_path / "elsewhere").keys() == shard_bytes(done).keys()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    "workers", [None, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4))]
+)
 def test_the_bytes_do_not_depend_on_the_workers(
-    done: Path, manifest: Path, tmp_path: Path, workers: int
+    done: Path, manifest: Path, tmp_path: Path, workers: int | None
 ) -> None:
     with executor(workers=workers) as where:
         run(pipeline(manifest, tmp_path / "run"), where, Progress(Console(file=io.StringIO())))
     assert shard_bytes(tmp_path / "run") == shard_bytes(done)
+
+
+def test_a_rerun_on_all_cores_does_nothing_twice(
+    done: Path, manifest: Path, server: HttpServer, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(done, copy)
+    before = {p: p.stat().st_mtime_ns for p in (copy / "work").rglob("*") if p.is_file()}
+    hits = len(server.requests)
+    for path in sorted((copy / "media").rglob("*.mp4"))[:2]:
+        path.unlink()  # needed no more: trim is done
+    with executor() as where:
+        run(pipeline(manifest, copy), where, Progress(Console(file=io.StringIO())))
+    after = {p: p.stat().st_mtime_ns for p in (copy / "work").rglob("*") if p.is_file()}
+    assert after == before
+    assert len(server.requests) == hits
+    assert shard_bytes(copy) == shard_bytes(done)
 
 
 def start(settings_file: Path, output: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -301,7 +319,7 @@ def test_a_worker_killed_in_the_middle_costs_only_its_part(
 ) -> None:
     from distributed import Client, LocalCluster
 
-    from avdata.run.executors import DaskExecutor
+    from avdata.run.cluster import DaskExecutor
 
     output = tmp_path / "run"
     with (

@@ -49,7 +49,9 @@ class FetchSettings:
         "sections, key frames forced). Costs an encode; saves traffic on long videos.",
     )
     max_bytes: int = setting(4 * 2**30, "A larger file fails as too_large.")
-    downloads: int = setting(4, "Sources fetched at the same time by each worker.")
+    downloads: int = setting(
+        4, "Sources fetched at the same time: in all on one machine, on a cluster by each worker."
+    )
     connect_timeout_s: float = setting(15.0, "Longest wait for a connection.")
     stall_timeout_s: float = setting(30.0, "Longest time without a new byte.")
     timeout_s: float = setting(1800.0, "Longest time for one source, retries included.")
@@ -149,7 +151,9 @@ class TrimSettings:
     decoder_threads: int = setting(
         1, "Threads of the video decoder; 0: one per core. Costs CPU; helps few, long sources."
     )
-    threads: int = setting(0, "Sources cut at once within a part; 0: one per core.")
+    threads: int = setting(
+        0, "Sources cut at once within a part; 0: one, or one per core with --workers 0."
+    )
 
     def __post_init__(self) -> None:
         _require(self, 0.001, DAY_S, "window_s", "hop_s")

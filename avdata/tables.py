@@ -61,7 +61,9 @@ def iter_batches(
 
     with _damage_told(store, path), store.open(path) as file, pq.ParquetFile(file) as parquet:
         yield from parquet.iter_batches(
-            batch_size=BATCH_ROWS, columns=list(columns) if columns else None
+            batch_size=BATCH_ROWS,
+            columns=list(columns) if columns else None,
+            use_threads=False,  # most tables are a part's, and smaller than the threads' talk
         )
 
 

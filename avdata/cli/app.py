@@ -100,9 +100,9 @@ def run_command(
         output=output or settings.output or f"runs/{settings.name}",
         columns={**settings.columns, **column_mapping(columns)},
     )
-    where = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
     options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
-    _run(settings, until, where, options, quiet)
+    place = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
+    _run(settings, until, place, options, quiet)
 
 
 def _step_command(step: str, help: str) -> None:
@@ -148,9 +148,9 @@ def _step_command(step: str, help: str) -> None:
             columns={**settings.columns, **column_mapping(columns)},
         )
         settings = replace(settings, name=settings.name or Path(settings.output).name)
-        where = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
         options = {"retry_failed": retry_failed, "allow_crashed": allow_crashed, "deep": deep}
-        _run(settings, step, where, options, quiet)
+        place = {"workers": workers, "scheduler": scheduler, "slurm": slurm, "wait_s": wait_s}
+        _run(settings, step, place, options, quiet)
 
 
 _step_command("fetch", "Download or link the sources of a manifest, and verify them.")
@@ -180,8 +180,6 @@ def _folder_of_table(table: str) -> str:
 
 
 def _print_job_script(slurm: str | None) -> None:
-    from avdata.errors import SettingsError
-
     if slurm is None:
         raise SettingsError("--dry-run shows the job script of --slurm FILE")
     from avdata.run.slurm import job_script
@@ -192,11 +190,10 @@ def _print_job_script(slurm: str | None) -> None:
 def _run(
     settings: Pipeline,
     last_step: str,
-    where: Mapping[str, Any],
-    options: Mapping[str, bool],
+    place: Mapping[str, Any],
+    options: dict[str, bool],
     quiet: bool,
 ) -> None:
-    """Run a pipeline up to a step; `where` holds what `executors.executor` takes."""
     from avdata.cli.terminal import new_console, print_summary
     from avdata.run.executors import executor
     from avdata.run.pipeline import run
@@ -204,8 +201,8 @@ def _run(
 
     console = new_console(quiet)
     progress = Progress(console)
-    with executor(**where, say=progress.say) as place:
-        summary = run(settings, place, progress, last_step=last_step, **options)
+    with executor(**place, say=progress.say) as where:
+        summary = run(settings, where, progress, last_step=last_step, **options)
     print_summary(summary, console)
     if last_step == "shard" and settings.report:
         report = f"{settings.output.rstrip('/')}/report.html"

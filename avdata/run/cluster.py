@@ -59,19 +59,19 @@ class DaskExecutor:
         self, function: Callable[[J], R], jobs: Iterable[J]
     ) -> Generator[R | Crash, None, None]:
         pending = iter(jobs)
-        running: dict[str, tuple[Any, J]] = {}
+        running: dict[Any, tuple[Any, J]] = {}
         done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             while True:
                 for job in islice(pending, max(0, self._wanted() - len(running))):
                     # Jobs have effects on disk: never let Dask answer from its cache.
                     future = self.client.submit(work, function, job, pure=False, retries=0)
-                    running[str(future.key)] = (future, job)
+                    running[future.key] = (future, job)
                     future.add_done_callback(done.put)
                 if not running:
                     return
                 try:
-                    key = str(done.get(timeout=LOOK_EVERY_S).key)
+                    key = done.get(timeout=LOOK_EVERY_S).key
                 except queue.Empty:
                     continue
                 yield _outcome(*running.pop(key))
@@ -84,7 +84,7 @@ class DaskExecutor:
         Raises RunError when there has been no worker for too long.
         """
         try:
-            threads = int(sum(self.client.nthreads().values()))
+            threads: int = sum(self.client.nthreads().values())
         except OSError as error:
             raise RunError(
                 f"the Dask scheduler is gone ({error}); the same command continues where it was"

@@ -27,7 +27,7 @@ from avdata.tables import read_clips, write_clips
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class _Done:
     """A step that is done for a part."""
 
     result: StepResult
@@ -48,7 +48,7 @@ class PartJob:
     retry_failed: bool = False
     fetch_again: bool = False  # go to the sources even where fetch is done
     deep: bool = False  # compare the checksums of media too, not only of tables
-    fetched: Done | None = None  # what fetch gave, where it ran ahead
+    fetched: _Done | None = None  # what `fetch_part` has done ahead of the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _run_steps(job: PartJob) -> PartResult:
     )
 
 
-def _done(job: PartJob, step: str, table: str, content: str) -> Done:
+def _done(job: PartJob, step: str, table: str, content: str) -> _Done:
     """Return what a step makes of a table, from the record if it is there and still holds."""
     store = Store(job.root)
     result_id = digest(content, step, job.recipes[step])
@@ -104,13 +104,13 @@ def _done(job: PartJob, step: str, table: str, content: str) -> Done:
         result = None
     suspects = _suspects(job, store, result) if result else set()
     if result and not suspects:
-        return Done(result, True)
+        return _Done(result, True)
     attempt = _attempt(job, store, step, result_id, table)
     deadly = result is not None and Reason.DECODER_CRASH in result.by_reason
     if result:
         failures = crashing(attempt, _of(attempt.clips, suspects), apart=deadly)
         if failures.keys() == suspects:
-            return Done(result, True, tracebacks(failures))
+            return _Done(result, True, tracebacks(failures))
     return _run_step(job, store, attempt, content, apart=deadly)
 
 
@@ -194,7 +194,7 @@ def _attempt(job: PartJob, store: Store, step: str, result_id: str, table: str) 
     return Attempt(store.root, step, job.settings, job.seed, base, tuple(clips))
 
 
-def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool) -> Done:
+def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apart: bool) -> _Done:
     started = time.monotonic()
     step, clips = attempt.step, attempt.clips
     if step == "trim" and (lost := next(lost_sources(store, clips, job.deep), None)):
@@ -219,7 +219,7 @@ def _run_step(job: PartJob, store: Store, attempt: Attempt, content: str, *, apa
         **summarise(step, clips, made.clips),
     )
     write_result(store, attempt.base.rpartition("/")[2], result)
-    return Done(result, False, made.tracebacks)
+    return _Done(result, False, made.tracebacks)
 
 
 @contextmanager

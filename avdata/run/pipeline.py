@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -133,10 +133,7 @@ def _run_locked(
     jobs = (replace(job, part=name) for name in plan.parts)
     tables: dict[str, dict[str, str]] = {step: {} for step in part_steps}
     totals = {step: StepTotal(step) for step in part_steps}
-    work: Callable[[PartJob], PartResult] = run_part
-    if "fetch" in part_steps:
-        work = Staged(fetch_part, run_part, settings.fetch.downloads)
-    results = _results(executor, work, jobs if part_steps else ())
+    results = _results(executor, jobs if part_steps else (), job)
     with progress.bar("parts", len(plan.parts)) as advance, closing(results):
         for result in results:
             _account(result, tables, totals)
@@ -189,9 +186,14 @@ def _plan(
 
 
 def _results(
-    executor: Executor, work: Callable[[PartJob], PartResult], jobs: Iterable[PartJob]
+    executor: Executor, jobs: Iterable[PartJob], like: PartJob
 ) -> Generator[PartResult, None, None]:
-    """Bring every part through the steps; yield what became of each, in any order."""
+    """Bring every part through the steps; yield what became of each, in any order.
+
+    `like` is a job with the steps and settings of all.
+    """
+    fetched_ahead = Staged(fetch_part, run_part, like.settings.fetch.downloads)
+    work = fetched_ahead if "fetch" in like.steps else run_part
     for tries_left in reversed(range(TRIES_AFTER_DEATH + 1)):
         died = []
         with closing(executor.map(work, jobs)) as outcomes:

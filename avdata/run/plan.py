@@ -31,7 +31,7 @@ READERS = 16
 BUCKET_BYTES = 8 * 2**20  # of manifest text; a bucket's clips are held in memory at once
 SPILL_CLIPS = 512
 _VALUES = attrgetter(*Clip.__slots__)
-PARTS_WANTED = 1024  # of a manifest that is long enough: work for 500 cores
+PARTS_PER_SIZE = 32  # parts of n clips: at least 32 n of them
 LARGEST_PART = 256
 
 
@@ -191,9 +191,13 @@ def _content_digest(manifest: str) -> str:
 
 
 def _part_size(rows: int) -> int:
-    """Return the clips per part: a power of two, so that a few more rows change nothing."""
+    """Return the clips per part: a power of two, so that a few more rows change nothing.
+
+    It grows with the square root of the rows: a part costs something by itself, but many cores
+    want many parts. Nothing of the machine goes into it, as parts are part of the results' names.
+    """
     size = 1
-    while size < LARGEST_PART and size * 2 * PARTS_WANTED <= rows:
+    while size < LARGEST_PART and PARTS_PER_SIZE * (2 * size) ** 2 <= rows:
         size *= 2
     return size
 

@@ -85,9 +85,9 @@ def _write_tar(
     path: Path, store: Store, plan: ShardPlan, settings: ShardSettings
 ) -> list[dict[str, Any]]:
     """Write the shard's tar and return its rows of the index, but for the name of the tar."""
-    # An empty owner keeps the name of whoever runs this out of the bytes.
     rows = []
     with path.open("wb") as file:
+        # An empty owner keeps the name of whoever runs this out of the bytes.
         writer = tar_writer()(file, user="", group="", mtime=0, encoder=False)
         for sample, contents in _with_contents(store, _samples(store, plan, settings)):
             places = _write_members(writer, sample.clip.key, contents)

@@ -102,3 +102,17 @@ def test_a_manifest_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("url\n")
     with pytest.raises(ManifestError, match="holds no row"):
         make_plan(store, str(tmp_path / "empty.csv"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "most"),
+    # A part alone costs what some ten clips cost; but twice as many parts as cores keep them busy.
+    [(60, 30, 60), (500, 100, 500), (20_000, 1000, 2500)],
+)
+def test_parts_are_many_where_rows_are_many(
+    tmp_path: Path, rows: int, least: int, most: int
+) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("url\n" + "".join(f"/v/{number}.mp4\n" for number in range(rows)))
+    plan = make_plan(Store(str(tmp_path / "run")), str(manifest))
+    assert least <= len(plan.parts) <= most

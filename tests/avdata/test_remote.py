@@ -115,20 +115,3 @@ def test_an_open_loader_on_s3_never_mixes_up_clips(bucket: str, tmp_path: Path) 
     samples = (Read(*one) for b in anew for one in zip(b.keys, b.image, b.audio, strict=True))
     assert count(range(64), lambda _: next(samples)) == (64, 0)
     assert verify(store.root) == []
-
-
-@pytest.mark.parametrize("place", ["manifest", "output"])
-def test_without_s3fs_the_extra_that_brings_it_is_named(tmp_path: Path, place: str) -> None:
-    manifest = tmp_path / "m.csv"
-    manifest.write_text("url\na.mp4\n")
-    places = {"manifest": str(manifest), "output": str(tmp_path / "run")}
-    places[place] = "s3://bucket/m.csv"
-    program = "import sys; sys.modules['s3fs'] = None; from avdata.cli import main; main()"
-    arguments = ["fetch", places["manifest"], "-o", places["output"]]
-    ended = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-    )
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith("avdata: cannot open s3://bucket")
-    assert "pip install 'avdata[cluster]'" in line

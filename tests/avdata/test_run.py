@@ -319,7 +319,7 @@ def test_a_worker_killed_in_the_middle_costs_only_its_part(
 ) -> None:
     from distributed import Client, LocalCluster
 
-    from avdata.run.executors import DaskExecutor
+    from avdata.run.cluster import DaskExecutor
 
     output = tmp_path / "run"
     with (

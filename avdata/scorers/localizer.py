@@ -217,8 +217,8 @@ def _session(data: bytes, path: str) -> InferenceSession:
         raise SettingsError(f"steps.select.localizer: {path} is no ONNX file: {error}") from None
     if external:
         raise SettingsError(
-            f"steps.select.localizer: {path} keeps tensors in other files, which are not read; save "
-            "it as one file (onnx.save without save_as_external_data)"
+            f"steps.select.localizer: {path} keeps tensors in other files, which are not read; "
+            "save it as one file (onnx.save without save_as_external_data)"
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

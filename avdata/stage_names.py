@@ -17,15 +17,19 @@ FILE = "programs.yaml"
 
 @cache
 def stage_programs() -> dict[str, str] | None:
-    """Return what each program does, by its name; None without the training half."""
+    """Return what each program does, by its name; None without the training half.
+
+    Those of families stand in files of their own, stages/FAMILY/programs.yaml, and come last.
+    """
     import yaml
 
     spec = find_spec("stages")  # which does not import it
+    found: dict[str, str] = {}
     for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder) / FILE
-        if path.is_file():
-            return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    return None
+        for path in (Path(folder) / FILE, *sorted(Path(folder).glob(f"*/{FILE}"))):
+            if path.is_file():
+                found |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found or None
 
 
 def require_stages(names: Iterable[str], where: str, also: Collection[str] = ()) -> None:

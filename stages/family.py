@@ -41,12 +41,12 @@ class Family:
     """One family of models.
 
     parts: what its painter consists of, and the program that trains each; the first one draws.
-    open: the painter; raises CheckpointError, WeightsError or SettingsError. options: of opening,
-    beside one for each part. commands: of `stages.generate` that it alone has. benchmark: the
-    paper's table beside which ours stands, its rows named as systems; papers: what else is
-    reported. figures, columns: those it adds to the shared ones. spaces: features of the pictures
-    and of the sounds of the test clips in one space, for the modality gap. ablations: the paper's
-    grid.
+    models: its networks, name → `module:factory`, as checkpoints name them. open: the painter;
+    raises CheckpointError, WeightsError or SettingsError. options: of opening, beside one for each
+    part. commands: of `stages.generate` that it alone has. benchmark: the paper's table beside
+    which ours stands, its rows named as systems; papers: what else is reported. figures, columns:
+    those it adds to the shared ones. spaces: features of the pictures and of the sounds of the test
+    clips in one space, for the modality gap. ablations: the paper's grid.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Family:
     abilities: frozenset[Ability]
     open: Callable[[Opening], Painter]
     systems: tuple[System, ...]
+    models: Mapping[str, str] = field(default_factory=dict)
     options: tuple[Option, ...] = ()
     commands: tuple[Command, ...] = ()
     benchmark: PaperTable | None = None

@@ -15,32 +15,36 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS: dict[str, str] = {
-    "audio_encoder": "stages.sound2scene.audio_encoder:AudioEncoder",
     "image_encoder": "stages.image_encoder.model:ImageEncoder",
     "swav": "stages.image_encoder.model:SwAV",
     "localizer": "stages.localizer.model:Localizer",
     "inception": "stages.nn.inception:InceptionV3",
-    "icgan_generator": "stages.sound2scene.icgan:Generator",
-    "icgan_discriminator": "stages.sound2scene.icgan:Discriminator",
 }
-"""Name → `module:factory`."""
+"""Name → `module:factory` of what several families use; the others stand in families' records."""
+
+
+def models() -> dict[str, str]:
+    """Return all networks by name."""
+    from stages.families import families
+
+    return MODELS | {name: place for one in families() for name, place in one.models.items()}
 
 
 def build(name: str, **settings: Any) -> nn.Module:
     """Return a new network; its weights are drawn from torch's global generator.
 
-    Raises SettingsError for a name that is not in MODELS and for settings the network lacks or
-    refuses.
+    Raises SettingsError for a name that is not known and for settings the network lacks or refuses.
     """
-    if name not in MODELS:
-        raise SettingsError(f"no model is called {name!r}; {nearest(name, MODELS)}")
-    module, attribute = MODELS[name].split(":")
+    known = models()
+    if name not in known:
+        raise SettingsError(f"no model is called {name!r}; {nearest(name, known)}")
+    module, attribute = known[name].split(":")
     factory = getattr(import_module(module), attribute)
     try:
         inspect.signature(factory).bind(**settings)
     except TypeError as error:
-        known = ", ".join(inspect.signature(factory).parameters)
-        raise SettingsError(f"model {name}: {error}; it takes {known}") from None
+        takes = ", ".join(inspect.signature(factory).parameters)
+        raise SettingsError(f"model {name}: {error}; it takes {takes}") from None
     try:
         model: nn.Module = factory(**settings)
     except ValueError as error:

@@ -14,7 +14,7 @@ from avdata.stage_names import stage_programs
 
 
 def programs() -> dict[str, str]:
-    """Return what each program does, in one line, by its name; `stages/programs.yaml`."""
+    """Return what each program does, in one line, by its name (`programs.yaml`)."""
     return stage_programs() or {}
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +24,8 @@ from torch.nn import functional as F
 from avdata.audio.spec import LOCALIZER, AudioSpec
 from avdata.errors import SettingsError
 from avdata.frames import IMAGENET_STD
-from avdata.shards.folder import INDEX_NAME, open_folder
+from avdata.shards.folder import open_folder, read_dataset
+from avdata.shards.index import read_index
 from avdata.shards.views import View
 from avdata.store import Store
 from avdata.strict import section, setting
@@ -215,8 +215,8 @@ def varied(
 
 def require_frames(shards: str, frames_per_clip: int) -> None:
     """Raise SettingsError if the clips of the shards hold fewer frames than are asked for."""
-    with open_folder(shards).open(INDEX_NAME) as file:
-        frames = pq.read_table(file, columns=["frames"]).column("frames")
+    store = open_folder(shards)
+    frames = read_index(store, read_dataset(store), ["frames"]).column("frames")
     stored = pc.max(pc.list_value_length(frames)).as_py() or 0
     if stored < frames_per_clip:
         raise SettingsError(

@@ -114,12 +114,22 @@ def _clip(made: Made, tar: MediaTar, path: str, audio_format: str, frames: int) 
     )
 
 
+def tar_of(shards: Path, name: str = "train-000000") -> Path:
+    """Return the tar of a shard, whose file name also tells its content."""
+    (path,) = shards.glob(f"{name}-*.tar")
+    return path
+
+
 def pack(
-    store: Store, tables: Sequence[str], settings: ShardSettings | None = None, seed: int = 0
+    store: Store,
+    tables: Sequence[str],
+    settings: ShardSettings | None = None,
+    seed: int = 0,
+    deep: bool = False,
 ) -> list[ShardPlan]:
     """Run the whole step and return the plans."""
     settings = settings or ShardSettings()
-    plans = plan_shards(store, tables, settings, seed)
+    plans = plan_shards(store, tables, settings, seed, deep=deep)
     stats = [write_shard(store, plan, settings) for plan in reversed(plans)]
     finish_shards(store, plans, stats, settings)
     return plans

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avdata.errors import AvdataError, ClipError, Reason
 
@@ -178,8 +178,3 @@ def pixel_aspect(video: VideoStream) -> Fraction:
     aspect = video.sample_aspect_ratio
     sane = aspect and Fraction(1, 8) <= aspect <= 8 and video.width * aspect <= MAX_SIDE_PX
     return aspect if aspect and sane else Fraction(1)
-
-
-def clockwise_deg(frame: Any) -> int:
-    """Return the clockwise turn that shows a decoded picture upright: 0, 90, 180 or 270."""
-    return int(round(-frame.rotation / 90) * 90 % 360)

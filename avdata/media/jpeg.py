@@ -15,8 +15,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from avdata.config import TrimSettings
 from avdata.errors import ClipError, Reason
 from avdata.frames import encode_jpeg_planes
-from avdata.media.container import clockwise_deg
 from avdata.media.strange import STRANGE
+from avdata.media.survey import clockwise_deg
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

@@ -21,8 +21,9 @@ import ffmpeg
 from av.video.reformatter import VideoReformatter
 
 from avdata.errors import ClipError, Reason
-from avdata.media.container import MAX_SIDE_PX, clockwise_deg, ffmpeg_binary, pixel_aspect
+from avdata.media.container import MAX_SIDE_PX, ffmpeg_binary, pixel_aspect
 from avdata.media.strange import STRANGE
+from avdata.media.survey import clockwise_deg
 
 if TYPE_CHECKING:
     import numpy as np

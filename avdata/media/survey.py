@@ -10,7 +10,6 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from avdata.media.container import clockwise_deg
 from avdata.media.strange import STRANGE
 
 if TYPE_CHECKING:
@@ -60,6 +59,11 @@ def survey(
             raise
     duration_s = end_s - start_s if stated_s is None else stated_s
     return rotation_deg, round(min(duration_s, counted.most_s) * 1000)
+
+
+def clockwise_deg(frame: Any) -> int:
+    """Return the clockwise turn that shows a decoded picture upright: 0, 90, 180 or 270."""
+    return int(round(-frame.rotation / 90) * 90 % 360)
 
 
 class _Count:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from avdata.shards.folder import SEAL, seal
+from avdata.shards.sealed import SEAL, is_sealed, parse_json, seal
 from avdata.store import Store
 
 
@@ -19,8 +18,8 @@ def read_sealed(store: Store, path: str) -> dict[str, Any] | None:
     """Return what was written, without the checksum; None if it is absent or was changed."""
     try:
         data = store.read_bytes(path)
-        tree = json.loads(data)
-        if not isinstance(tree, dict) or seal(tree) != data:
+        tree = parse_json(data)
+        if not isinstance(tree, dict) or not is_sealed(data, tree):
             return None
         del tree[SEAL]
     except (FileNotFoundError, ValueError, KeyError):

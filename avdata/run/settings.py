@@ -7,6 +7,7 @@ from typing import Any
 
 from avdata.config import Pipeline
 from avdata.run.pipeline import SUMMARY_PATH
+from avdata.stage_names import require_stages
 from avdata.store import Store
 from avdata.strict import build, override
 
@@ -25,4 +26,6 @@ def settings_of_table(table: str, overrides: Sequence[str] = ()) -> Pipeline:
     if table.endswith(".parquet") and "settings" in (summary := read_json(store, SUMMARY_PATH)):
         tree = {name: summary[name] for name in ("name", "seed")} | {"steps": summary["settings"]}
     where = store.full(SUMMARY_PATH) if tree else "--set"
-    return build(Pipeline, override(tree, overrides), where)
+    pipeline = build(Pipeline, override(tree, overrides), where)
+    require_stages(pipeline.stages, where)
+    return pipeline

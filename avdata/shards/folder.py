@@ -1,38 +1,33 @@
 """What a folder of shards holds, and how its members are read.
 
-train-000000.tar ...   WebDataset tars
-index.parquet          one row per clip: split, shard, byte range of every member
-dataset.json           counts, checksums, settings; written last, so it means "complete"
+train-000000-1a2b3c4d5e6f.tar ...   WebDataset tars
+index.parquet                       one row per clip: split, shard, byte range of every member
+dataset.json                        counts, checksums, settings; written last: it means "complete"
+
+A tar's name ends in the first digits of its SHA-256, so packing again never puts other content
+under a name that somebody may still read: readers get what they opened, or a ShardError. Folders
+of before, whose tars are named without digits, are read too.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from avdata.errors import ShardError, StoreError
-from avdata.store import Store, is_remote
+from avdata.shards.checked import dataset_problem
+from avdata.shards.ranges import ByteRange, LostRangeError, read_stretches
+from avdata.shards.sealed import SEAL, is_sealed, parse_json, seal
+from avdata.store import Store
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["SEAL", "ByteRange", "open_folder", "read_dataset", "read_ranges", "seal"]
 
 FORMAT = "avdata-shards"
 FORMAT_VERSION = 1
 FOLDER = "shards"
 INDEX_NAME = "index.parquet"
 DATASET_NAME = "dataset.json"
-SEAL = "self_sha256"
-
-
-class ByteRange(NamedTuple):
-    """A stretch of a file."""
-
-    path: str
-    offset: int
-    bytes: int
 
 
 def open_folder(folder: str | os.PathLike[str]) -> Store:
@@ -50,86 +45,55 @@ def open_folder(folder: str | os.PathLike[str]) -> Store:
     )
 
 
-def seal(tree: Mapping[str, Any]) -> bytes:
-    """Return `tree` as JSON that carries its own checksum."""
-    body = {name: value for name, value in tree.items() if name != SEAL}
-    return _dump({**body, SEAL: hashlib.sha256(_dump(body)).hexdigest()})
-
-
 def read_dataset(store: Store) -> dict[str, Any]:
-    """Return dataset.json; raises ShardError if it was changed or is of another format."""
-    data = store.read_bytes(DATASET_NAME)
+    """Return dataset.json; raises ShardError if it is gone, changed or of another format."""
     where = store.full(DATASET_NAME)
     try:
-        tree = json.loads(data)
+        with store.local(DATASET_NAME) as path:  # not `open`: that may go by a remembered listing
+            data = path.read_bytes()
+        tree = parse_json(data)
+    except FileNotFoundError:
+        raise ShardError(f"{where} is gone; the folder is being packed again, or rerun") from None
+    except OSError as error:
+        raise ShardError(f"{where} cannot be read: {error}") from None
     except ValueError as error:
         raise ShardError(f"{where} is damaged: {error}") from None
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise ShardError(f"{where} does not describe {FORMAT}")
-    if tree.get("version") != FORMAT_VERSION:
+    version = tree.get("version")
+    if version is True or version != FORMAT_VERSION:
         raise ShardError(
-            f"{where} has format version {tree.get('version')!r}, this avdata reads "
+            f"{where} has format version {version!r:.40}, this avdata reads "
             f"{FORMAT_VERSION}; pack the shards again or use the avdata that made them"
         )
-    if data != seal(tree):
+    if not is_sealed(data, tree):
         raise ShardError(f"{where} was changed after it was written: its own checksum differs")
+    if problem := dataset_problem(tree, INDEX_NAME):
+        raise ShardError(f"{where} makes no sense: {problem}; pack the shards again")
     return tree
 
 
 def read_ranges(store: Store, ranges: Sequence[ByteRange]) -> list[bytes]:
-    """Return the bytes of each range; every file is opened once, remote ones are read together.
+    """Return the bytes of each range of the shards in `store`, in order.
 
-    Raises StoreError if a file is missing or ends before a range does.
+    Raises ShardError if a shard is gone or too short, StoreError if it cannot be reached.
     """
-    read = _read_remote if ranges and is_remote(store.full(ranges[0].path)) else _read_local
     try:
-        found = read(store, ranges)
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"a file is missing that was there before ({error}); run the pipeline again"
-        ) from None
-    for wanted, data in zip(ranges, found, strict=True):
-        if len(data) != wanted.bytes:
-            raise StoreError(
-                f"{store.full(wanted.path)} ends before byte {wanted.offset + wanted.bytes}: it "
-                "was truncated or changed; make it again"
-            )
-    return found
+        return read_stretches(store, ranges)
+    except LostRangeError as error:
+        raise ShardError(_why_lost(store, ranges) or str(error)) from None
 
 
-def _read_local(store: Store, ranges: Sequence[ByteRange]) -> list[bytes]:
-    found = [b""] * len(ranges)
-    for path, numbers in _numbers_by_path(ranges).items():
-        descriptor = os.open(store.full(path), os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        try:
-            for number in sorted(numbers, key=lambda n: ranges[n].offset):
-                wanted = ranges[number]
-                found[number] = os.pread(descriptor, wanted.bytes, wanted.offset)
-        finally:
-            os.close(descriptor)
-    return found
-
-
-def _read_remote(store: Store, ranges: Sequence[ByteRange]) -> list[bytes]:
-    import fsspec
-
-    filesystem, _ = fsspec.core.url_to_fs(store.full(ranges[0].path))
-    return list(
-        filesystem.cat_ranges(
-            [filesystem._strip_protocol(store.full(r.path)) for r in ranges],
-            [r.offset for r in ranges],
-            [r.offset + r.bytes for r in ranges],
-            on_error="raise",
-        )
+def _why_lost(store: Store, ranges: Sequence[ByteRange]) -> str:
+    """Say that the folder was packed again, if it was; else an empty text."""
+    try:
+        listed = read_dataset(store)["files"]
+    except (ShardError, StoreError):
+        return ""
+    gone = next((r.path for r in ranges if r.path not in listed), None)
+    if gone is None:
+        return ""
+    return (
+        f"{store.full(gone)} is missing: {store.root} was packed again since this folder was "
+        "opened; open it anew"
     )
-
-
-def _numbers_by_path(ranges: Iterable[ByteRange]) -> dict[str, list[int]]:
-    numbers: dict[str, list[int]] = {}
-    for number, wanted in enumerate(ranges):
-        numbers.setdefault(wanted.path, []).append(number)
-    return numbers
-
-
-def _dump(tree: Mapping[str, Any]) -> bytes:
-    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False).encode()

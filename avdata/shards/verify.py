@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avdata.errors import ClipError, ShardError
-from avdata.shards.folder import INDEX_NAME, open_folder, read_dataset
-from avdata.shards.index import index_schema
+from avdata.shards.checked import MEMBERS, SHARD_NAME
+from avdata.shards.folder import DATASET_NAME, INDEX_NAME, open_folder, read_dataset
+from avdata.shards.index import read_index
+from avdata.shards.sealed import parse_json
 from avdata.store import Store, sha256_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MEMBERS = ("jpg", "audio", "json", "mp4")
+COLUMNS = (
+    *("key", "split", "shard", "labels", "audio_format", "sample_rate_hz", "n_samples"),
+    *("width_px", "height_px", "frames"),
+    *(f"{member}_{name}" for member in MEMBERS for name in ("offset", "bytes")),
+)
+WORKING_FILES = {  # what packing leaves beside the dataset: records and plans
+    ".done": re.compile(rf"{SHARD_NAME}\.(json|parquet)"),
+    ".plan": re.compile(rf"plan\.json|duplicates\.parquet|{SHARD_NAME}\.parquet"),
+}
 
 
 def verify(folder: str, deep: bool = False) -> list[str]:
@@ -36,17 +46,19 @@ def verify(folder: str, deep: bool = False) -> list[str]:
 
 def _problems(store: Store, dataset: Mapping[str, Any], deep: bool) -> Iterator[str]:
     listed = dataset["files"]
-    for name in store.list(""):
-        if name.endswith((".tar", ".parquet")) and name not in listed and name != INDEX_NAME:
-            yield f"{name}: not part of the dataset"
+    for name in _added(store, {DATASET_NAME, INDEX_NAME, *listed}):
+        yield f"{name}: not part of the dataset"
     index = None
     wrong = _check_file(store, INDEX_NAME, dataset["index"])
     if wrong:
         yield wrong
     else:
-        index = _read_index(store)
-        if index.num_rows != dataset["clips"]:
-            yield f"{INDEX_NAME}: {index.num_rows} rows, {dataset['clips']} expected"
+        try:
+            index = read_index(store, dataset, COLUMNS)
+        except ShardError as error:
+            yield str(error)
+    if index is not None and index.num_rows != dataset["clips"]:
+        yield f"{INDEX_NAME}: {index.num_rows} rows, {dataset['clips']} expected"
     for name, facts in sorted(listed.items()):
         if not store.exists(name):
             yield f"{name}: missing"
@@ -57,6 +69,16 @@ def _problems(store: Store, dataset: Mapping[str, Any], deep: bool) -> Iterator[
                 yield wrong
             elif index is not None:
                 yield from _check_members(name, path, _rows_of(index, name), deep)
+
+
+def _added(store: Store, known: set[str]) -> Iterator[str]:
+    """Give what lies in the folder and belongs neither to the dataset nor to packing it."""
+    for name in store.list(""):
+        if name in WORKING_FILES:
+            inside = store.list(name)
+            yield from (f"{name}/{n}" for n in inside if not WORKING_FILES[name].fullmatch(n))
+        elif name not in known:
+            yield name
 
 
 def _check_file(store: Store, name: str, facts: Mapping[str, Any]) -> str:
@@ -77,13 +99,6 @@ def _check_local(name: str, path: Path, facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def _read_index(store: Store) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    with store.open(INDEX_NAME) as file:
-        return pq.read_table(file, schema=index_schema())
-
-
 def _rows_of(index: pa.Table, shard: str) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
@@ -93,8 +108,12 @@ def _rows_of(index: pa.Table, shard: str) -> list[dict[str, Any]]:
 
 def _check_members(name: str, path: Path, rows: list[dict[str, Any]], deep: bool) -> Iterator[str]:
     """Compare what the index says with the headers in the tar; decode what they hold if `deep`."""
-    with tarfile.open(path, "r:") as tar:
-        members = {m.offset_data: m for m in tar}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = {m.offset_data: m for m in tar}
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        yield f"{name}: not a tar that can be read: {error}"
+        return
     by_key: dict[str, set[int]] = {}
     for member in members.values():
         by_key.setdefault(member.name.split(".", 1)[0], set()).add(member.offset_data)
@@ -151,8 +170,8 @@ def _decode(kind: str, data: bytes, row: Mapping[str, Any]) -> str:
                     f"{len(samples)} samples at {sample_rate_hz} Hz, the index says "
                     f"{row['n_samples']} at {row['sample_rate_hz']} Hz"
                 )
-        elif kind == "json" and json.loads(data)["key"] != row["key"]:
-            return f"describes {json.loads(data)['key']}"
+        elif kind == "json" and parse_json(data)["key"] != row["key"]:
+            return f"describes {parse_json(data)['key']!r:.80}"
     except ClipError as error:
         return error.detail
     except (ValueError, KeyError, TypeError) as error:

@@ -8,52 +8,46 @@ finish_shards(...)                      index, checksums, tidy up; dataset.json 
 from __future__ import annotations
 
 import json
-import re
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from avdata.clip import Clip
 from avdata.config import ShardSettings
+from avdata.shards.checked import shard_file
 from avdata.shards.folder import (
     DATASET_NAME,
     FOLDER,
     FORMAT,
     FORMAT_VERSION,
     INDEX_NAME,
-    read_ranges,
-    seal,
 )
 from avdata.shards.index import index_schema
+from avdata.shards.ranges import read_stretches
+from avdata.shards.sealed import seal
+from avdata.steps.shard_done import (
+    ShardStats,
+    read_done,
+    remove_superseded,
+    rows_path,
+    write_record,
+)
 from avdata.steps.shard_index import Place, in_schema, index_row, write_index
 from avdata.steps.shard_plan import PLAN_PATH, plan_shards
-from avdata.steps.shard_rows import DUPLICATES_PATH, PLAN_FOLDER, ShardPlan
+from avdata.steps.shard_rows import DUPLICATES_PATH, ShardPlan
 from avdata.steps.shard_sample import Sample, make_sample
-from avdata.store import Store, sha256_file
+from avdata.store import Store, explained, sha256_file
 from avdata.strict import digest, to_tree
 from avdata.tables import column_names, iter_batches
 
 __all__ = ["DUPLICATES_PATH", "ShardPlan", "ShardStats", "finish_shards", "plan_shards"]
 __all__ += ["write_shard"]
 
-DONE_FOLDER = f"{FOLDER}/.done"
 READ_AHEAD_BYTES = 8 * 2**20
-SHARD_FILE = re.compile(r"([a-z0-9_]+-\d{6})\.(tar|json|parquet)")
 TAR_BLOCK = 512
 UNIFORM_COLUMNS = ("sample_rate_hz", "audio_format", "width_px", "height_px")
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStats:
-    """A written shard."""
-
-    name: str
-    split: str
-    digest: str  # of its plan
-    clips: int
-    bytes: int
-    sha256: str
 
 
 def write_shard(store: Store, plan: ShardPlan, settings: ShardSettings) -> ShardStats:
@@ -62,46 +56,45 @@ def write_shard(store: Store, plan: ShardPlan, settings: ShardSettings) -> Shard
     Bytes depend on nothing but the clips: owner, mode and time of members are fixed.
     Raises StoreError if a part's media are gone.
     """
-    done = _read_done(store, plan)
+    done = read_done(store, plan)
     if done:
         return done
-    rows = []
-    with store.writing(f"{FOLDER}/{plan.name}.tar") as temporary:
-        with temporary.open("wb") as file:
-            # An empty owner keeps the name of whoever runs this out of the bytes.
-            import webdataset
-
-            writer = webdataset.TarWriter(file, user="", group="", mtime=0, encoder=False)
-            for sample, contents in _with_contents(store, _samples(store, plan, settings)):
-                places = _write_members(writer, sample.clip.key, contents)
-                rows.append(index_row(sample, plan, places))
-            writer.close()
+    with explained(store.root), store.scratch() as scratch:
+        tar, table = Path(scratch) / "shard.tar", Path(scratch) / "rows.parquet"
+        rows = _write_tar(tar, store, plan, settings)
+        sha256 = sha256_file(tar)
+        write_index(table, [{**row, "shard": shard_file(plan.name, sha256)} for row in rows])
         stats = ShardStats(
             name=plan.name,
             split=plan.split,
             digest=plan.digest,
             clips=len(rows),
-            bytes=temporary.stat().st_size,
-            sha256=sha256_file(temporary),
+            bytes=tar.stat().st_size,
+            sha256=sha256,
+            rows_sha256=sha256_file(table),
         )
-    with store.writing(f"{DONE_FOLDER}/{plan.name}.parquet") as temporary:
-        write_index(temporary, rows)
-    store.write_bytes(f"{DONE_FOLDER}/{plan.name}.json", json.dumps(asdict(stats)).encode())
+        for made, path in ((tar, f"{FOLDER}/{stats.file}"), (table, rows_path(plan.name))):
+            with store.writing(path) as temporary:
+                shutil.move(made, temporary)
+    write_record(store, stats)
     return stats
 
 
-def _read_done(store: Store, plan: ShardPlan) -> ShardStats | None:
-    """Return what is recorded of a shard if that and the shard are there, whole and as planned."""
-    import pyarrow.parquet as pq
+def _write_tar(
+    path: Path, store: Store, plan: ShardPlan, settings: ShardSettings
+) -> list[dict[str, Any]]:
+    """Write the shard's tar and return its rows of the index, but for the name of the tar."""
+    # An empty owner keeps the name of whoever runs this out of the bytes.
+    import webdataset
 
-    try:
-        stats = ShardStats(**json.loads(store.read_bytes(f"{DONE_FOLDER}/{plan.name}.json")))
-        size = store.size(f"{FOLDER}/{plan.name}.tar")
-        with store.local(f"{DONE_FOLDER}/{plan.name}.parquet") as rows:
-            pq.read_schema(rows)  # the footer comes last: a table that was cut off has none
-    except (FileNotFoundError, ValueError, TypeError):  # a damaged record is none
-        return None
-    return stats if stats.digest == plan.digest and stats.bytes == size else None
+    rows = []
+    with path.open("wb") as file:
+        writer = webdataset.TarWriter(file, user="", group="", mtime=0, encoder=False)
+        for sample, contents in _with_contents(store, _samples(store, plan, settings)):
+            places = _write_members(writer, sample.clip.key, contents)
+            rows.append(index_row(sample, plan, places))
+        writer.close()
+    return rows
 
 
 def _samples(store: Store, plan: ShardPlan, settings: ShardSettings) -> Iterator[Sample]:
@@ -129,7 +122,7 @@ def _with_contents(
 
 def _read_all(store: Store, samples: Sequence[Sample]) -> Iterator[tuple[Sample, dict[str, bytes]]]:
     ranges = [member for sample in samples for member in sample.members.values()]
-    contents = iter(read_ranges(store, ranges))
+    contents = iter(read_stretches(store, ranges))
     for sample in samples:
         members = {suffix: next(contents) for suffix in sample.members}
         yield sample, {**members, "json": sample.json}
@@ -160,7 +153,6 @@ def finish_shards(
     by_name = {stat.name: stat for stat in stats}
     done = [by_name[plan.name] for plan in plans]
     planned = json.loads(store.read_bytes(PLAN_PATH))
-    _remove_stale(store, {stat.name for stat in done})
     uniform, index = _join_indices(store, done)
     splits = {
         name: {
@@ -190,21 +182,13 @@ def finish_shards(
         **counts,
         "index": index,
         "files": {
-            f"{stat.name}.tar": {"clips": stat.clips, "bytes": stat.bytes, "sha256": stat.sha256}
+            stat.file: {"clips": stat.clips, "bytes": stat.bytes, "sha256": stat.sha256}
             for stat in done
         },
     }
     store.write_bytes(f"{FOLDER}/{DATASET_NAME}", seal(tree))
+    remove_superseded(store, done)
     return counts
-
-
-def _remove_stale(store: Store, names: set[str]) -> None:
-    """Remove what belongs to shards that are no longer planned, and the plans themselves."""
-    for folder, keep in ((FOLDER, names), (DONE_FOLDER, names), (PLAN_FOLDER, set[str]())):
-        for file in store.list(folder):
-            shard = SHARD_FILE.fullmatch(file)
-            if shard and shard[1] not in keep:
-                store.delete(f"{folder}/{file}")
 
 
 def _join_indices(
@@ -214,7 +198,7 @@ def _join_indices(
     import pyarrow.parquet as pq
 
     uniform: dict[str, set[Any]] = {name: set() for name in UNIFORM_COLUMNS}
-    tables = [f"{DONE_FOLDER}/{stat.name}.parquet" for stat in stats]
+    tables = [rows_path(stat.name) for stat in stats]
     names = {name for table in tables for name in column_names(store, table)}
     schema = index_schema(names)  # what was measured of any clip is a column of all
     with store.writing(f"{FOLDER}/{INDEX_NAME}") as temporary:

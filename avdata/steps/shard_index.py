@@ -23,13 +23,15 @@ class Place(NamedTuple):
 
 
 def index_row(sample: Sample, plan: ShardPlan, places: Mapping[str, Place]) -> dict[str, Any]:
-    """Return a sample's row: what it is, what was measured, where its members lie."""
+    """Return a sample's row: what it is, what was measured, where its members lie.
+
+    The column `shard` waits until the content is known, which the file's name tells.
+    """
     clip, media = sample.clip, sample.clip.media
     assert media is not None
     row: dict[str, Any] = {
         "key": clip.key,
         "split": plan.split,
-        "shard": f"{plan.name}.tar",
         "dataset": clip.dataset,
         "source_id": clip.source_id,
         "source_sha256": clip.source.sha256 if clip.source else None,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from avdata.config import ShardSettings
 from avdata.errors import ShardError
 from avdata.seeding import keyed_hash
 from avdata.shards.folder import DATASET_NAME, FOLDER
+from avdata.shards.sealed import parse_json
 from avdata.steps.shard_rows import (
     PLAN_FOLDER,
     Layout,
@@ -71,7 +73,7 @@ def plan_shards(
     layout = _cut(clips, splits, earlier, settings, seed)
     plans = write_plans(store, tables, layout, settings)
     if deep:
-        _forget_changed(store, plans)
+        plans = [replace(plan, deep=True) for plan in plans]
     write_duplicates(store, tables, earlier, clips.keys)
     sources = dict.fromkeys(settings.splits, 0) | {
         str(name): int(np.unique(groups[(splits == name) & (earlier < 0)]).size)
@@ -217,21 +219,11 @@ def _cut(
     return Layout(names, shard, position)
 
 
-def _forget_changed(store: Store, plans: Iterable[ShardPlan]) -> None:
-    """Remove the record of each shard whose tar has another checksum by now."""
-    for plan in plans:
-        record = f"{FOLDER}/.done/{plan.name}.json"
-        try:
-            whole = store.sha256(f"{FOLDER}/{plan.name}.tar")
-            if json.loads(store.read_bytes(record))["sha256"] == whole:
-                continue
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            pass
-        store.delete(record)
-
-
 def _forget_other_dataset(store: Store, digest: str) -> None:
     """Remove a dataset.json of other shards before they are touched: it means "complete"."""
-    old = json.loads(store.read_bytes(PLAN_PATH)) if store.exists(PLAN_PATH) else {}
-    if old.get("digest") != digest:
+    try:
+        old = parse_json(store.read_bytes(PLAN_PATH))
+    except (FileNotFoundError, ValueError):  # a damaged plan is none
+        old = None
+    if not isinstance(old, dict) or old.get("digest") != digest:
         store.delete(f"{FOLDER}/{DATASET_NAME}")

@@ -45,6 +45,7 @@ class ShardPlan:
     path: str  # table with the shard's rows in their order, relative to the run's folder
     clips: int
     digest: str  # of all that the shard's bytes depend on
+    deep: bool = False  # whether a shard that is there is compared with its checksum
 
 
 @dataclass(frozen=True)

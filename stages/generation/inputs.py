@@ -12,7 +12,8 @@ from avdata import audio, frames
 from avdata.clip import KEY_PATTERN
 from avdata.config import TrimSettings
 from avdata.errors import AvdataError, ClipError
-from avdata.shards.folder import INDEX_NAME, ByteRange, open_folder, read_ranges
+from avdata.shards.folder import ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.index import read_index
 from avdata.steps.windows import Window, fit_window
 from avdata.store import Store
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+COLUMNS = (
+    *("key", "shard", "n_samples", "audio_offset", "audio_bytes", "jpg_offset", "jpg_bytes"),
+    "frames",
+)
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -146,14 +151,11 @@ def _decode(path: Path, rate_hz: int, max_s: float, start_s: float) -> NDArray[n
 
 def _clip(key: str, run: str | None, kind: str) -> tuple[dict[str, Any], Store]:
     """Return the row of a clip in the index of the shards, and their folder."""
-    import pyarrow.parquet as pq
-
     if run is None or not KEY_PATTERN.fullmatch(key):
         hint = "" if run else "; for a clip, also give the run that has it"
         raise InputError(f"there is no file {key} to take a {kind} from{hint}")
     store = open_folder(run)
-    with store.open(INDEX_NAME) as file:
-        rows = pq.read_table(file, filters=[("key", "=", key)]).to_pylist()
+    rows = read_index(store, read_dataset(store), COLUMNS, [("key", "=", key)]).to_pylist()
     if not rows:
         raise InputError(f"there is no file {key}, and no clip of this key in {store.root}")
     return rows[0], store

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from avdata.errors import SettingsError
-from avdata.shards.folder import INDEX_NAME, ByteRange, open_folder, read_ranges
+from avdata.shards.folder import ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.index import read_index
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,8 +56,7 @@ def read_classes(
     """
     store = open_folder(folder)
     columns = ["key", "split", "labels", "shard", "json_offset", "json_bytes"]
-    with store.open(INDEX_NAME) as file:
-        index = pq.read_table(file, columns=columns)
+    index = read_index(store, read_dataset(store), columns)
     own = [row == split for row in index.column("split").to_pylist()]
     found: list[tuple[str, ...]] = [tuple(row) for row in index.column("labels").to_pylist()]
     kind: Literal["labels", "yamnet"] = "labels"

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from avdata.errors import ClipError, SettingsError, ShardError
 from avdata.seeding import keyed_fraction, rng_for
 from avdata.shards.ahead import ahead
-from avdata.shards.folder import INDEX_NAME, ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.folder import ByteRange, open_folder, read_dataset, read_ranges
+from avdata.shards.index import read_index
 from avdata.shards.sampling import rank_batches
 from avdata.shards.views import View, view_audio, view_image
 from avdata.store import Store
@@ -99,8 +100,6 @@ def read_clips(folder: str, split: str, *, frames: FrameChoice = "best") -> Clip
     shards must hold every candidate. Raises ShardError for a split without clips or pictures, and
     SettingsError if the shards do not hold these frames.
     """
-    import pyarrow.parquet as pq
-
     store = open_folder(folder)
     dataset = read_dataset(store)
     stored = "all" if frames == "mid" else "picked"
@@ -110,8 +109,7 @@ def read_clips(folder: str, split: str, *, frames: FrameChoice = "best") -> Clip
             f"frames={frames} needs the {stored} ones; pack them again with --set "
             f"steps.shard.frames={stored}"
         )
-    with store.open(INDEX_NAME) as file:
-        rows = pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", split)])
+    rows = read_index(store, dataset, COLUMNS, [("split", "=", split)])
     if not rows.num_rows:
         counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
         raise NoClipsError(f"{store.root} has no clips in split {split!r}; it has {counts}")

@@ -90,6 +90,7 @@ class Features:
     values: Floats  # [M, D], a memory map
     mirrored: Floats | None  # [M, D], of the frames flipped left to right
     digest: str  # of the values
+    dataset: str  # digest of the shards
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -132,6 +133,7 @@ def cached_features(
         values=values,
         mirrored=table(flip=True)[1] if mirrored else None,
         digest=name,
+        dataset=clips.dataset,
     )
 
 

@@ -33,6 +33,11 @@ FAMILY = Family(
         "audio_encoder": "train_sound2scene",
         "image_encoder": "train_image_encoder",
     },
+    models={
+        "audio_encoder": "stages.sound2scene.audio_encoder:AudioEncoder",
+        "icgan_generator": "stages.sound2scene.icgan:Generator",
+        "icgan_discriminator": "stages.sound2scene.icgan:Discriminator",
+    },
     abilities=frozenset({"hears", "sees", "has_latents", "inverts", "explains"}),
     open=open_painter,
     options=(

@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, ShardError
 from avdata.loader import Loader
-from avdata.shards.folder import open_folder, read_dataset
 from avdata.shards.views import View
 from avdata.store import Store
 from avdata.strict import digest
@@ -83,7 +82,8 @@ def open_instances(
 
     k: neighbours of an instance, itself excluded, by the angle between features (the Euclidean
     distance at unit norm). Under torch.distributed let one rank make them before the others come.
-    Raises SettingsError if there are not more than k pictures.
+    Raises SettingsError if there are not more than k pictures, ShardError if the shards are not
+    those of the features.
     """
     if not 1 <= k < len(features):
         raise SettingsError(
@@ -91,11 +91,10 @@ def open_instances(
             f"pictures, got {k}"
         )
     store = Store(str(folder))
-    dataset = read_dataset(open_folder(shards))["digest"]
-    pictures = f"pictures-{digest({'version': VERSION}, dataset, split, size_px)}.npy"
+    pictures = f"pictures-{digest({'version': VERSION}, features.dataset, split, size_px)}.npy"
     if not store.exists(pictures):
         with store.writing(pictures) as path:
-            _decode(path, shards, split, size_px, workers)
+            _decode(path, shards, features, split, size_px, workers)
     near = f"neighbours-{digest({'version': VERSION}, features.digest, k)}.npy"
     if not store.exists(near):
         values = np.array(features.values)
@@ -110,7 +109,12 @@ def open_instances(
 
 
 def _decode(
-    path: Path, shards: str | os.PathLike[str], split: str, size_px: int, workers: int
+    path: Path,
+    shards: str | os.PathLike[str],
+    features: Features,
+    split: str,
+    size_px: int,
+    workers: int,
 ) -> None:
     """Write all pictures of the split, in the order of its index, to one .npy file."""
     view = View(only="image", image_size_px=size_px)
@@ -124,8 +128,10 @@ def _decode(
         shuffle=False,
         view=view,
     )
-    n = read_dataset(open_folder(shards))["splits"][split]["clips"]
-    array = np.lib.format.open_memmap(path, "w+", np.uint8, (n, size_px, size_px, 3))
+    if loader.state_dict()["dataset"] != features.dataset:
+        raise ShardError(f"{shards} was packed again since the features were read; start anew")
+    shape = (len(features), size_px, size_px, 3)
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     done = 0
     for batch in loader:
         array[done : done + len(batch)] = batch.image

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avdata.config import ShardSettings
-from avdata.errors import ShardError, StoreError
+from avdata.errors import ShardError
 from avdata.loader import Batch, Loader
 from avdata.shards.folder import DATASET_NAME, INDEX_NAME
 from avdata.shards.sampling import epoch_order, rank_batches
@@ -489,7 +489,7 @@ class TestErrors:
             next(iter(Loader(copy, batch_size=1, workers=workers)))
         for tar in copy.glob("*.tar"):
             tar.unlink()
-        with pytest.raises(StoreError, match="missing"):
+        with pytest.raises(ShardError, match="missing"):
             next(iter(Loader(copy, batch_size=1, workers=workers)))
 
     def test_sizes_out_of_range(self, shards: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +12,17 @@ import pytest
 from rich.console import Console
 
 from avdata.config import Pipeline
+from avdata.errors import ShardError
+from avdata.loader import Loader
 from avdata.run.executors import executor
 from avdata.run.pipeline import run
 from avdata.run.progress import Progress
+from avdata.shards.verify import verify
 from avdata.store import Store
 from avdata.strict import build
 from tests.media_factory import make_video, noise_track
+from tests.repacked import SETTINGS, Read, copy_parts, count
+from tests.shard_factory import pack
 
 STEPS = {
     "trim": {"window_s": 1, "frames_per_clip": 2, "width_px": 64, "height_px": 48},
@@ -77,9 +84,6 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(
     assert far.exists("report.html")
 
     # The shards are used where they are.
-    from avdata.loader import Loader
-    from avdata.shards.verify import verify
-
     assert verify(far.root) == []
     keys = [key for batch in Loader(far.root, "train", batch_size=2) for key in batch.keys]
     near = [key for batch in Loader(local.root, "train", batch_size=2) for key in batch.keys]
@@ -90,3 +94,24 @@ def test_a_run_on_s3_gives_the_bytes_of_a_local_one(
     before = far.list("work/trim")
     go(settings(f"{remote.root}/m.csv", f"{remote.root}/run"), workers)
     assert far.list("work/trim") == before
+
+
+def test_an_open_loader_on_s3_never_mixes_up_clips(bucket: str, tmp_path: Path) -> None:
+    store = Store(f"{bucket}/repacked")
+    tables = copy_parts(Store(str(tmp_path)), store)
+    pack(store, tables[:1], SETTINGS)
+    verify(store.root)  # fills the listing that the filesystem remembers
+    loader = Loader(store.root, batch_size=32, workers=0)
+    assert len(list(loader)) == 2
+    # by another process, as in life: nothing tells this one that a listing has changed
+    code = (
+        "from avdata.store import Store; from tests.repacked import AGAIN; "
+        f"AGAIN['another seed'](Store({store.root!r}), {tables!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    with pytest.raises(ShardError, match="packed again since this folder was opened"):
+        next(iter(loader))
+    anew = Loader(store.root, batch_size=32, workers=0)
+    samples = (Read(*one) for b in anew for one in zip(b.keys, b.image, b.audio, strict=True))
+    assert count(range(64), lambda _: next(samples)) == (64, 0)
+    assert verify(store.root) == []

@@ -37,6 +37,7 @@ STEPS = {
     "fetch": {
         "via": "http",
         "retries": 0,
+        "pause_total_s": 0,  # one URL here is always refused
         "stall_timeout_s": 0.5,
         "timeout_s": 20,
         "max_bytes": 1_000_000,

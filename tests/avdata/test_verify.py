@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from avdata.config import ShardSettings
+from avdata.loader import Loader
 from avdata.shards.folder import DATASET_NAME, INDEX_NAME, seal
 from avdata.shards.verify import verify
 from avdata.store import Store, sha256_file
-from tests.shard_factory import Made, pack, write_table
+from tests.shard_factory import Made, pack, tar_of, write_table
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +45,35 @@ def test_whole_shards_have_no_problems(shards: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "tar deleted": (lambda d: (d / "train-000001.tar").unlink(), "train-000001.tar: missing"),
+    "tar deleted": (lambda d: tar_of(d, "train-000001").unlink(), ".tar: missing"),
     "index deleted": (lambda d: (d / INDEX_NAME).unlink(), "index.parquet: missing"),
     "tar cut short": (
-        lambda d: (d / "train-000000.tar").write_bytes(
-            (d / "train-000000.tar").read_bytes()[:-512]
-        ),
-        "train-000000.tar: ",
+        lambda d: tar_of(d).write_bytes(tar_of(d).read_bytes()[:-512]),
+        " bytes, ",
     ),
     "tar grown": (
-        lambda d: (d / "train-000000.tar").open("ab").write(b"\0" * 512),
-        "train-000000.tar: ",
+        lambda d: tar_of(d).open("ab").write(b"\0" * 512),
+        " bytes, ",
     ),
     "tar added": (
-        lambda d: shutil.copy(d / "train-000000.tar", d / "train-000002.tar"),
+        lambda d: shutil.copy(tar_of(d), d / "train-000002.tar"),
         "train-000002.tar: not part of the dataset",
     ),
-    "bit flipped in a tar": (lambda d: flip(d / "train-000000.tar", 700), "train-000000.tar: "),
+    "archive added": (
+        lambda d: (d / "evil.tar.gz").write_bytes(b""),
+        "evil.tar.gz: not part of the dataset",
+    ),
+    "folder added": (
+        lambda d: shutil.copytree(d / ".done", d / "sub"),
+        "sub: not part of the dataset",
+    ),
+    "text added": (lambda d: (d / "x.txt").touch(), "x.txt: not part of the dataset"),
+    "hidden file added": (lambda d: (d / ".x").touch(), ".x: not part of the dataset"),
+    "tar beside the records": (
+        lambda d: shutil.copy(tar_of(d), d / ".done/train-000000.tar"),
+        ".done/train-000000.tar: not part of the dataset",
+    ),
+    "bit flipped in a tar": (lambda d: flip(tar_of(d), 700), ".tar: changed"),
     "bit flipped in the index": (lambda d: flip(d / INDEX_NAME, 99), "index.parquet: changed"),
     "bit flipped in dataset.json": (lambda d: flip(d / DATASET_NAME, 30), "dataset.json"),
 }
@@ -76,15 +89,16 @@ def test_damage_is_told_and_names_the_file(shards: Path, name: str) -> None:
 
 
 def test_a_renamed_tar_is_missing_and_too_much(shards: Path) -> None:
-    (shards / "train-000000.tar").rename(shards / "train-000009.tar")
+    tar = tar_of(shards)
+    tar.rename(shards / "train-000009.tar")
     assert verify(str(shards)) == [
         "train-000009.tar: not part of the dataset",
-        "train-000000.tar: missing",
+        f"{tar.name}: missing",
     ]
 
 
 def test_two_tars_exchanged_are_both_wrong(shards: Path) -> None:
-    one, two = shards / "train-000000.tar", shards / "train-000001.tar"
+    one, two = tar_of(shards), tar_of(shards, "train-000001")
     one.rename(shards / "x")
     two.rename(one)
     (shards / "x").rename(two)
@@ -132,9 +146,35 @@ def test_an_index_that_does_not_fit_the_tars_is_told(shards: Path) -> None:
     assert len(problems) == 4
 
 
+def rename_as_before(shards: Path) -> None:
+    """Name the tars without their content, as folders of before have them."""
+    import pyarrow.parquet as pq
+
+    index = pq.read_table(shards / INDEX_NAME)
+    rows = [{**row, "shard": f"{row['shard'][:-17]}.tar"} for row in index.to_pylist()]
+    pq.write_table(type(index).from_pylist(rows, index.schema), shards / INDEX_NAME)
+    tree = json.loads((shards / DATASET_NAME).read_bytes())
+    for name in list(tree["files"]):
+        plain = f"{name[:-17]}.tar"
+        tree["files"][plain] = tree["files"].pop(name)
+        (shards / name).rename(shards / plain)
+    (shards / DATASET_NAME).write_bytes(seal(tree))
+    reseal(shards, INDEX_NAME)
+
+
+def test_folders_with_plain_names_are_read_as_before(shards: Path) -> None:
+    before = [batch.image for batch in Loader(shards, batch_size=2)]
+    rename_as_before(shards)
+    assert sorted(p.name for p in shards.glob("*.tar")) == ["train-000000.tar", "train-000001.tar"]
+    assert verify(str(shards), deep=True) == []
+    after = [batch.image for batch in Loader(shards, batch_size=2)]
+    assert all((one == other).all() for one, other in zip(before, after, strict=True))
+
+
 def test_deep_finds_what_no_decoder_can_read(shards: Path) -> None:
     import pyarrow.parquet as pq
 
+    rename_as_before(shards)
     row = pq.read_table(shards / INDEX_NAME).to_pylist()[0]
     tar = shards / row["shard"]
     for kind in ("jpg", "audio", "json"):

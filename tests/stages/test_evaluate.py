@@ -37,8 +37,8 @@ from stages.sound2scene.encoders import PictureEncoder, SoundEncoder
 from stages.sound2scene.load import load_model
 from stages.sound2scene.systems import spaces, z_a
 from tests.stages.evaluation_run import CLIPS, COLOURS, make_products, make_shards, pipeline_file
+from tests.stages.judges.test_judges import save_clip
 from tests.stages.programs import python
-from tests.stages.test_extractors import save_clip
 
 N = CLIPS["test"] * len(COLOURS)
 JUDGED_PX = 256

@@ -237,6 +237,7 @@ def some_instances(mirrored: bool) -> Instances:
         values=7 * eye[:4],
         mirrored=2 * eye[1:] if mirrored else None,
         digest="d",
+        dataset="s",
     )
     return Instances(pictures, features, np.array([[1, 2], [2, 3], [3, 0], [0, 1]]))
 

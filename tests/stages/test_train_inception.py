@@ -88,7 +88,7 @@ def test_evaluation_takes_what_was_trained(pipeline: Path) -> None:
     assert json.loads((folder / "classes.json").read_text())["names"] == ["rain", "wind"]
     extractor = InceptionFeatures.load(folder)
     assert extractor.has_head
-    features = extractor.encode([np.zeros((299, 299, 3), np.uint8)])
+    features = extractor.pictures([np.zeros((299, 299, 3), np.uint8)])
     assert features.shape == (1, 2048)
     assert extractor.logits(features).shape == (1, 2)
 

@@ -108,7 +108,7 @@ def test_one_batch_is_learnt_to_the_optimum(
     its own cosine is √(7/8) and theirs are -√(1/56), √(8/7) apart. l2: 0.
     """
     axes = np.tile(np.eye(8, 32, dtype=np.float32), (TRAIN_CLIPS // 8, 1))
-    known = Features(keys=[], values=axes, mirrored=None, digest="")
+    known = Features(keys=[], values=axes, mirrored=None, digest="", dataset="")
     monkeypatch.setattr(pair_data, "cached_features", lambda *_, **__: known)
     monkeypatch.setattr(pair_data, "PairReader", FirstEight)
     folder = program.here(

@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 
 from stages.metrics.bootstrap import Interval
 from stages.metrics.frechet import (
-    Moments,
+    Gaussian,
     Reference,
     factor,
     fid,
@@ -60,7 +60,7 @@ def test_fewer_images_than_dimensions_stay_finite_and_exact() -> None:
     """Where SciPy's root of a singular product fails, a set still has distance 0 to itself."""
     x = np.random.default_rng(3).normal(size=(10, 64)).astype(np.float32)
     assert fid(x, x) == pytest.approx(0, abs=1e-10)
-    half = factor(Moments.of(x).covariance)
+    half = factor(Gaussian.of(x).covariance)
     assert half.shape == (64, 9)  # ten points span nine dimensions
     np.testing.assert_allclose(half @ half.T, np.cov(x, rowvar=False), atol=1e-6)
     assert fid(x, x + 2.0) == pytest.approx(64 * 4, rel=1e-6)
@@ -68,7 +68,7 @@ def test_fewer_images_than_dimensions_stay_finite_and_exact() -> None:
 
 def test_moments_are_numpys_whatever_the_batches() -> None:
     x = np.random.default_rng(4).normal(size=(101, 7)) + 1e6  # cancels without a stable update
-    moments = Moments(7)
+    moments = Gaussian(7)
     for batch in np.array_split(x, 9):
         moments.update(batch)
     np.testing.assert_allclose(moments.mean, x.mean(axis=0), rtol=1e-14)
@@ -78,7 +78,7 @@ def test_moments_are_numpys_whatever_the_batches() -> None:
 
 def test_moments_of_two_processes_merge() -> None:
     x = np.random.default_rng(5).normal(size=(60, 4))
-    left, right, empty = Moments.of(x[:13]), Moments.of(x[13:]), Moments(4)
+    left, right, empty = Gaussian.of(x[:13]), Gaussian.of(x[13:]), Gaussian(4)
     left.merge(right)
     left.merge(empty)
     empty.merge(left)
@@ -169,9 +169,9 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="NaN"):
         fid(np.full((4, 3), math.nan), np.ones((5, 3)))
     with pytest.raises(ValueError, match=r"\[N, 3\]"):
-        Moments(3).update(np.ones((2, 4)))
+        Gaussian(3).update(np.ones((2, 4)))
     with pytest.raises(ValueError, match="merge"):
-        Moments(3).merge(Moments(4))
+        Gaussian(3).merge(Gaussian(4))
     with pytest.raises(ValueError, match="means and covariances"):
         frechet_distance([0.0], [[1.0]], [0.0, 0.0], np.eye(2))
     with pytest.raises(ValueError, match="above 1"):

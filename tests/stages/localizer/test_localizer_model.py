@@ -22,7 +22,7 @@ from avdata.steps.select import SelectStep
 from stages.localizer.model import Localizer, export_onnx
 from stages.nn.frontend import Frontend
 from tests.clip_factory import ClipFactory
-from tests.stages.models.published_checkpoints import randomised
+from tests.stages.nn.published_checkpoints import randomised
 
 AUDIO = replace(LOCALIZER, name="localizer_half", n_samples=8000)
 IMAGE_PX = 64

@@ -17,10 +17,10 @@ from avdata.audio.spec import SOUND2SCENE
 from avdata.errors import SettingsError
 from stages.image_encoder.model import ImageEncoder, SwAV
 from stages.losses.info_nce import euclidean_info_nce
-from stages.models import MODELS, build
+from stages.models import build, models
 from stages.nn.resnet import make_trunk
 from stages.sound2scene.audio_encoder import AudioEncoder
-from tests.stages.models.published_checkpoints import randomised, reference_resnet
+from tests.stages.nn.published_checkpoints import randomised, reference_resnet
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -172,7 +172,7 @@ def test_tiny_audio_encoder_overfits_one_batch() -> None:
 def test_registry_builds_by_name(name: str) -> None:
     model = build(name, arch="tiny")
     assert isinstance(model, nn.Module)
-    assert type(model).__name__ == MODELS[name].split(":")[1]
+    assert type(model).__name__ == models()[name].split(":")[1]
 
 
 def test_registry_is_lazy() -> None:
@@ -184,7 +184,7 @@ def test_registry_is_lazy() -> None:
     ("name", "settings", "says"),
     [
         ("audio_encodr", {}, "did you mean audio_encoder"),
-        ("zebra", {}, "known: audio_encoder, "),
+        ("zebra", {}, "known: image_encoder, "),
         ("audio_encoder", {"dim": 3}, "unexpected keyword argument 'dim'; it takes arch, width"),
         ("localizer", {}, "missing a required.*n_classes"),
         ("audio_encoder", {"arch": "resnet19"}, "arch must be one of resnet18.*'resnet19'"),

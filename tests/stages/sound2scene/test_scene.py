@@ -27,7 +27,7 @@ from stages.nn.sphere import interpolated
 from stages.sound2scene.load import load_model
 from stages.sound2scene.published_icgan import to_published
 from stages.sound2scene.scene import PictureView, Sound2Scene
-from tests.stages.models.published_checkpoints import randomised
+from tests.stages.nn.published_checkpoints import randomised
 from tests.stages.tiny_scenes import (
     DIM,
     ENCODER,

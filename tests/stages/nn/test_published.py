@@ -17,7 +17,7 @@ from stages.image_encoder.model import ImageEncoder, SwAV
 from stages.nn.published import load_published, read_tensors
 from stages.nn.resnet import make_trunk
 from stages.sound2scene.audio_encoder import AudioEncoder
-from tests.stages.models.published_checkpoints import (
+from tests.stages.nn.published_checkpoints import (
     reference_resnet,
     sound2scene_checkpoint,
     swav_checkpoint,

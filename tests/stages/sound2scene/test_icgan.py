@@ -22,7 +22,7 @@ from stages.sound2scene.published_icgan import (
     load_generator,
     to_published,
 )
-from tests.stages.models.published_biggan import discriminate, generate
+from tests.stages.sound2scene.published_biggan import discriminate, generate
 
 TINY = {"resolution": 32, "channels": 8, "feature_dim": 24, "attention_px": (16,)}
 UNUSED_CLASS_EMBEDDING = 1000 * 128  # counted in the published figures of the generator

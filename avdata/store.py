@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX = ".tmp-"
 TEMPORARY_NAME = re.compile(r"\.tmp-\d+-[0-9a-f]{8}-.+")  # process id, random, final name
 SCRATCH_FOLDER = ".scratch"
+REMOTE_EXTRA = "what s3:// and sftp:// need comes with: pip install 'avdata[cluster]'"
 LOCK_NAME = ".lock"
 
 
@@ -69,11 +70,9 @@ class Store:
     def _remote(self, path: str) -> tuple[AbstractFileSystem, str] | None:
         """Return the filesystem and its own path for a remote `path`, None for a local one."""
         full = self.full(path)
-        if not is_remote(full):
-            return None
         if self.remote and full.startswith(self.root):
             return self._filesystem, self._filesystem._strip_protocol(full)
-        return _filesystem_at(full)
+        return _filesystem_at(full) if is_remote(full) else None
 
     def exists(self, path: str) -> bool:
         """Tell whether `path` is there (and therefore complete)."""
@@ -268,13 +267,8 @@ def _filesystem_at(url: str) -> tuple[AbstractFileSystem, str]:
 
     try:
         filesystem, inner = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise StoreError(
-            f"cannot open {url}: {error}. pip install 'avdata[cluster]' brings what s3:// and "
-            "sftp:// need"
-        ) from None
-    except ValueError as error:
-        raise StoreError(f"cannot open {url}: {error}") from None
+    except (ImportError, ValueError) as error:
+        raise StoreError(f"cannot open {url}: {error}; {REMOTE_EXTRA}") from None
     return filesystem, inner
 
 

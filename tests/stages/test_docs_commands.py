@@ -110,6 +110,8 @@ def test_every_command_is_understood(stages: Mapping[str, Any]) -> None:  # noqa
             else:
                 at = words.index("-m")
                 program = words[at + 1].removeprefix("stages.")
+                if program == "NAME":
+                    continue
                 assert find_spec(f"stages.{program}"), program
                 sets = stage_accepts(program, words[at + 2 :])
                 programs.add(program)

@@ -240,8 +240,8 @@ def test_fingerprint_follows_what_matters() -> None:
 def test_missing_weights_stop_the_run(
     part: PartContext, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unreachable = replace(weights.entry("yamnet"), url="http://127.0.0.1:9/", packaged=None)
-    monkeypatch.setattr(weights, "WEIGHTS", {"yamnet": unreachable})
+    unreachable = replace(weights.entry("yamnet"), sources=("http://127.0.0.1:9/{file}",))
+    monkeypatch.setattr(weights.table, "_registered", {"yamnet": unreachable})
     monkeypatch.setenv("AVDATA_CACHE", str(tmp_path / "empty"))
     never_loaded_before = TagSettings(yamnet=YamnetSettings(threads=2))
     with pytest.raises(WeightsError, match="avdata weights get yamnet"):

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from avdata.errors import AvdataError, SettingsError
+from avdata.errors import SettingsError
+from stages.engine.launch import explained_ends
 from stages.families import FAMILIES, able, families, family, trained_in
 from stages.family import Family, Opening
 from stages.generation.commands import COMMANDS, Command, Job, Option, positive, within
@@ -129,22 +129,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command, offering = commands()[given.command]
     import torch
 
-    try:
+    with explained_ends("generate", stopped="stopped"):
         folder = _output_folder(given)
         one = chosen_family(given, offering)
-        command.work(Job(given, one.open(opening(given, one)), folder))
-    except AvdataError as error:
-        _end(str(error), 2)
-    except torch.OutOfMemoryError as error:
-        advice = "give --device cpu, or a smaller --number"
-        _end(f"no GPU memory left ({str(error).splitlines()[0]}): {advice}", 2)
-    except KeyboardInterrupt:
-        _end("stopped", 130)
-
-
-def _end(message: str, code: int) -> None:
-    print(f"generate: {message}", file=sys.stderr, flush=True)
-    sys.exit(code)
+        try:
+            command.work(Job(given, one.open(opening(given, one)), folder))
+        except torch.OutOfMemoryError as error:
+            raise SettingsError(
+                f"no GPU memory left ({str(error).splitlines()[0]}): give --device cpu, or a "
+                "smaller --number"
+            ) from None
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def launch(
     parser = _parser(name, train.__doc__)
     parser.add_argument("--fresh", action="store_true", help="forget what was trained before")
     given = parser.parse_args(arguments)
-    with _explained_ends(name):
+    with explained_ends(name):
         _train(name, settings_class, train, given)
 
 
@@ -103,7 +103,7 @@ def launch_work(
     work: from what was given (`pipeline`, `overrides`), the pipeline and the stage's settings.
     """
     given = _parser(name, work.__doc__).parse_args(arguments)
-    with _explained_ends(name):
+    with explained_ends(name):
         pipeline, settings = read_settings(given.pipeline, given.overrides, name, settings_class)
         check_found(settings, pipeline_file(given.pipeline).parent)
         text = work(given, pipeline, settings)
@@ -118,13 +118,19 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _explained_ends(name: str) -> Iterator[None]:
+def explained_ends(
+    name: str, stopped: str = "stopped; the same command goes on where it was"
+) -> Iterator[None]:
+    """End the process with a message and 2, 130 or 143, as `launch` says, and no traceback.
+
+    stopped: what is said to whoever stops it from the keyboard.
+    """
     try:
         yield
     except AvdataError as error:
         _end(name, str(error), 2)
     except KeyboardInterrupt:
-        _end(name, "stopped; the same command goes on where it was", 130)
+        _end(name, stopped, 130)
     except Terminated as end:
         _end(name, str(end), EXIT_CODE)
 

@@ -6,7 +6,6 @@ Each field carries its own help text, from which docs/pipeline.md is made.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -18,7 +17,7 @@ from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, nearest
 from avdata.parsing import parse_yaml
 from avdata.shipped import pipeline_file, pipeline_hint
 
@@ -143,8 +142,7 @@ def _build_dataclass(cls: Any, tree: Any, where: str) -> Any:
     known = [f.name for f in fields(cls)]
     for name in tree:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            hint = nearest(str(name), known)
             raise SettingsError(f"{where}: unknown key {shown(name)}; {hint}")
     values = {name: _coerce(value, hints[name], f"{where}: {name}") for name, value in tree.items()}
     try:

@@ -45,7 +45,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Sound:
+class HeardPanel:
     duration_s: float
     spectrogram: str  # data URI
     envelope: str  # SVG path, 0 to ENVELOPE_COLUMNS wide, -1 to 1 high, scaled to the peak
@@ -65,7 +65,7 @@ class Thumb:
 
 
 @dataclass(frozen=True)
-class Sight:
+class SeenPanel:
     picture: str  # data URI of the best pick (of the middle frame where nothing was picked)
     width: int
     height: int
@@ -84,8 +84,8 @@ class Card:
     clip: Clip
     link: str  # an http(s) URL, or ""
     tags: tuple[Tag, ...]
-    sound: Sound | None
-    sight: Sight | None
+    sound: HeardPanel | None
+    sight: SeenPanel | None
     problem: str  # why the media cannot be shown, or ""
 
     @property
@@ -139,7 +139,7 @@ def http_link(url: str) -> str:
     return url if url.lower().startswith(("http://", "https://")) else ""
 
 
-def make_sound(store: Store, media: Media, budget_bytes: int) -> Sound | None:
+def make_sound(store: Store, media: Media, budget_bytes: int) -> HeardPanel | None:
     """Draw the sound and encode it for the player; None for a clip without samples."""
     samples, rate_hz = audio.decode(read_member(store, media.path, media.audio))
     if not len(samples):
@@ -148,7 +148,7 @@ def make_sound(store: Store, media: Media, budget_bytes: int) -> Sound | None:
     drawn = data_uri("image/webp", pictures.encoded(spectrogram, "WEBP"))
     player, played_s = encode_player(samples, rate_hz, budget_bytes - len(drawn))
     duration_s = len(samples) / rate_hz
-    return Sound(
+    return HeardPanel(
         duration_s=duration_s,
         spectrogram=drawn,
         envelope=envelope_path(samples),
@@ -202,7 +202,7 @@ def frequency_ticks(rate_hz: int) -> tuple[Mark, ...]:
     return tuple(Mark(100 * place, f"{f / 1000:g}") for place, f in marks if place < 0.95)
 
 
-def make_sight(store: Store, media: Media, selection: Selection | None) -> Sight | None:
+def make_sight(store: Store, media: Media, selection: Selection | None) -> SeenPanel | None:
     """Draw the best pick with its localisation map, and a strip of the candidates."""
     if not media.frames:
         return None
@@ -229,7 +229,7 @@ def make_sight(store: Store, media: Media, selection: Selection | None) -> Sight
         )
         for i in shown
     )
-    return Sight(
+    return SeenPanel(
         picture=jpeg_uri(images[best], PICK_SIDE_PX),
         width=picture.width,
         height=picture.height,

@@ -14,7 +14,7 @@ from avdata.strict import setting, to_tree
 
 # Settings under `train` that may differ when a training goes on: they leave what is learnt alone,
 # or only say how long to learn.
-FREE = frozenset(
+MAY_CHANGE_ON_RESUME = frozenset(
     {
         *("steps", "epochs", "patience", "accumulate", "compile", "device", "workers", "shards"),
         *("log_every", "checkpoint_every", "strategy"),
@@ -102,7 +102,7 @@ def changed(before: Mapping[str, Any], settings: TrainerSettings) -> list[str]:
     """
     new, default = _flat(to_tree(settings)), _flat(_defaults(settings))
     old = {**{name: default[name] for name in new if name in default}, **_flat(before)}
-    free = {f"train.{name}" for name in FREE}
+    free = {f"train.{name}" for name in MAY_CHANGE_ON_RESUME}
     return [
         f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
         for name in sorted((old.keys() | new.keys()) - free)

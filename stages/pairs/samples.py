@@ -83,13 +83,5 @@ def sounds_of(clips: Clips, rate_hz: int) -> Samples:
     return Samples("sounds", {"sounds": rate_hz, **_which(clips)}, len(clips), read)
 
 
-def texts_of(texts: Sequence[str]) -> Samples:
-    """Return texts as samples."""
-    kept = list(texts)
-    return Samples(
-        "texts", {"texts": digest(kept)}, len(kept), lambda rows: [kept[r] for r in rows]
-    )
-
-
 def _which(clips: Clips) -> dict[str, Any]:
     return {"dataset": clips.dataset, "clips": digest(clips.keys)}

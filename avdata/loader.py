@@ -15,34 +15,24 @@ from __future__ import annotations
 
 import logging
 import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avdata.errors import ClipError, Reason, ShardError
-from avdata.seeding import rng_for
+from avdata.errors import ShardError
 from avdata.shards.ahead import ahead
 from avdata.shards.batch import Batch
-from avdata.shards.folder import ByteRange, open_folder, read_dataset, read_ranges
-from avdata.shards.index import read_split
+from avdata.shards.batch_reader import BadSamples, BatchReader
+from avdata.shards.folder import open_folder, read_dataset
 from avdata.shards.ranks import data_worker, rank_and_world_size
 from avdata.shards.sampling import Uneven, epoch_order, rank_batches
-from avdata.shards.views import View, choose_frames, view_audio, view_image
+from avdata.shards.views import View
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 __all__ = ["Batch", "Loader"]
-
-COLUMNS = ("key", "shard", "labels")
-IMAGE_MEMBER = ("jpg_offset", "jpg_bytes")
-AUDIO_MEMBER = ("audio_offset", "audio_bytes")
-CHECKSUMS = {"jpg": "jpg_crc32", "audio": "audio_crc32"}
-
-BadSamples = Literal["raise", "skip"]
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +58,7 @@ class Loader:
     sample with its checksum in the index, so that one that decodes but was changed is bad too.
 
     Raises ShardError if the folder is incomplete, the split is not there, or its clips differ in
-    what must be the same throughout a batch.
+    what must be the same throughout a batch; and in an epoch of which nothing can be decoded.
     """
 
     def __init__(
@@ -89,6 +79,7 @@ class Loader:
         bad_samples: BadSamples = "raise",
         check: bool = False,
     ) -> None:
+        self._place_given = rank is not None
         rank, world_size = rank_and_world_size(rank, world_size)
         if batch_size < 1 or workers < 0 or prefetch < 0 or not 0 <= rank < world_size:
             raise ValueError(
@@ -99,43 +90,33 @@ class Loader:
         self.split, self.seed, self.rank, self.world_size = split, seed, rank, world_size
         self.batch_size, self.uneven, self.drop_last = batch_size, uneven, drop_last
         self.workers, self.prefetch, self.shuffle = workers, prefetch, shuffle
-        self.bad_samples, self.check = bad_samples, check
         self.skipped: dict[str, str] = {}  # key of a sample that was left out: why
         self._store = open_folder(folder)
         dataset = read_dataset(self._store)
         self._digest: str = dataset["digest"]
-        self._clips = read_split(self._store, split, dataset, _columns(self.view, check=check))
-        self._require_pictures()
-        self._members = {
-            name: self._clips.column(name).to_numpy()
-            for name in (*IMAGE_MEMBER, *AUDIO_MEMBER, *CHECKSUMS.values())
-            if name in self._clips.column_names
-        }
-        if self.view.sees and self.view.image_size_px is None:
-            for side in ("width_px", "height_px"):
-                self._uniform(side, "give View(image_size_px=...)")
-        self.sample_rate_hz = self.n_samples = 0
-        if self.view.hears:
-            self.sample_rate_hz = self._uniform("sample_rate_hz", "pack one rate per dataset")
-            self.n_samples = int(self._clips.column("n_samples").to_numpy().max())
-            if self.view.audio_s is not None:
-                self.n_samples = max(1, round(self.view.audio_s * self.sample_rate_hz))
+        self._reader = BatchReader(
+            self._store, dataset, split, self.view, seed=seed, bad_samples=bad_samples, check=check
+        )
+        self.sample_rate_hz, self.n_samples = self._reader.sample_rate_hz, self._reader.n_samples
         self._epoch, self._taken, self._resumed = 0, 0, False
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch on this rank."""
-        return len(self._batches(np.arange(self._clips.num_rows), 0))
+        return len(self._batches(np.arange(len(self._reader)), 0))
 
     def __iter__(self) -> Iterator[Batch]:
         if not self._resumed:
             self._taken = 0
         self._resumed = False
         epoch, start = self._epoch, self._taken
-        order = epoch_order(self._clips.num_rows, self.seed, epoch, self.shuffle)
+        order = epoch_order(len(self._reader), self.seed, epoch, self.shuffle)
         worker, n_workers = data_worker()
+        if n_workers == 1:
+            self._require_same_place()
+        mine, handed_out = self._batches(order, start)[worker::n_workers], 0
         batches = ahead(
-            self._batches(order, start)[worker::n_workers],
-            lambda rows: self._load(rows, epoch),
+            mine,
+            lambda rows: self._reader.read(rows, epoch),
             self.workers,
             self.prefetch,
         )
@@ -143,8 +124,39 @@ class Loader:
             # Counted before it is handed over: a state taken while it is in use includes it.
             taken = number * n_workers * self.batch_size * self.world_size
             self._taken = min(order.size, start + taken)
-            yield batch
+            self._account(batch)
+            if len(batch):
+                handed_out += 1
+                yield batch
+        if mine and not handed_out:
+            raise ShardError(
+                f"not one of the samples of {self.split} that were to be read can be decoded; "
+                f"`avdata verify {self._store.root}` tells what is damaged"
+            )
         self._epoch, self._taken = epoch + 1, 0
+
+    def _account(self, batch: Batch) -> None:
+        """Note what was left out of a batch, once."""
+        for key, why in batch.skipped.items():
+            if key not in self.skipped:
+                self.skipped[key] = why
+                log.warning("%s in %s is left out: %s", key, self._store.root, why)
+        if not len(batch) and self.world_size > 1 and self.uneven != "keep":
+            raise ShardError(
+                f"not one of the {len(batch.skipped)} samples of a batch can be decoded, and "
+                "without it this rank falls out of step with the others; `avdata verify "
+                f"{self._store.root}` tells what is damaged"
+            )
+
+    def _require_same_place(self) -> None:
+        """Raise ShardError if the ranks became known only after this loader was made."""
+        place = self.rank, self.world_size
+        if not self._place_given and (now := rank_and_world_size()) != place:
+            raise ShardError(
+                f"this loader was made for rank {place[0]} of {place[1]}, but the process is rank "
+                f"{now[0]} of {now[1]} by now: make it after init_process_group, or give rank and "
+                "world_size"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of `epoch`; naming the epoch that was resumed leaves it where it is."""
@@ -177,22 +189,6 @@ class Loader:
             "shuffle": self.shuffle,
         }
 
-    def _require_pictures(self) -> None:
-        if self.view.sees and (without := self._clips.column("jpg_offset").null_count):
-            raise ShardError(
-                f"{without} clips of {self.split} have no picture; pack again with a scorer that "
-                'picks one, or read only their sound: View(only="audio")'
-            )
-
-    def _uniform(self, column: str, advice: str) -> int:
-        values = sorted(self._clips.column(column).unique().to_pylist())
-        if len(values) != 1:
-            raise ShardError(
-                f"the clips of {self.split} differ in {column} ({values[0]} to {values[-1]}), but "
-                f"a batch needs one: {advice}"
-            )
-        return int(values[0])
-
     def _batches(self, order: NDArray[np.int64], taken: int) -> list[NDArray[np.int64]]:
         return rank_batches(
             order,
@@ -203,127 +199,3 @@ class Loader:
             uneven=self.uneven,
             drop_last=self.drop_last,
         )
-
-    def _load(self, rows: NDArray[np.int64], epoch: int) -> Batch:
-        """Read and decode one batch."""
-        clips = self._clips.take(rows)
-        keys: list[str] = clips.column("key").to_pylist()
-        rngs = [rng_for(self.seed, f"view {epoch}", key) for key in keys]
-        chosen = self._chosen(clips, rngs)
-        members = self._ranges(rows, clips, chosen)
-        per_clip = len(members) // len(rows)
-        contents = read_ranges(self._store, members)
-        image: NDArray[np.uint8] | None = None
-        sound = np.empty((len(rows), self.n_samples), np.int16)
-        heard = np.zeros(len(rows), np.int64)
-        good: list[int] = []
-        for number, (key, rng) in enumerate(zip(keys, rngs, strict=True)):
-            own = contents[number * per_clip : (number + 1) * per_clip]
-            try:
-                if self.check:
-                    self._compare(own, rows[number], None if chosen is None else chosen[number])
-                if self.view.sees:
-                    picture = self._picture(iter(own), rng)
-                    if image is None:
-                        image = np.empty((len(rows), *picture.shape), np.uint8)
-                if self.view.hears:
-                    sound[number], heard[number] = view_audio(
-                        own[-1], self.n_samples, self.view, rng
-                    )
-            except ClipError as error:
-                self._skip(key, clips.column("shard")[number].as_py(), error)
-                continue
-            if image is not None:
-                image[number] = picture
-            good.append(number)
-        if not good:
-            raise ShardError(
-                f"not one of the {len(rows)} samples of a batch can be decoded, {keys[0]} first; "
-                f"`avdata verify {self._store.root}` tells what is damaged"
-            )
-        if image is None:
-            image = np.empty((len(rows), 0, 0, 3), np.uint8)
-        labels: list[list[str]] = clips.column("labels").to_pylist()
-        times_s = None
-        if self.view.n_frames is not None and chosen is not None:
-            times_s = np.array([[frame["t_s"] for frame in frames] for frames in chosen])
-        whole = Batch(keys, labels, image, sound, heard, self.sample_rate_hz, times_s)
-        return whole if len(good) == len(rows) else whole.of(good)
-
-    def _skip(self, key: str, shard: str, error: ClipError) -> None:
-        """Note a bad sample, or raise ShardError where none may be left out."""
-        if self.bad_samples == "raise":
-            raise ShardError(
-                f"cannot decode {key} in {self._store.full(shard)}: {error.detail}; `avdata verify "
-                f'{self._store.root}` tells what else is damaged, bad_samples="skip" goes on '
-                "without it"
-            ) from None
-        if key not in self.skipped:
-            log.warning("%s in %s is left out: %s", key, self._store.full(shard), error.detail)
-        self.skipped[key] = error.detail
-
-    def _compare(
-        self, contents: Sequence[bytes], row: int, frames: Sequence[Mapping[str, Any]] | None
-    ) -> None:
-        """Raise ClipError if a member is not what was packed."""
-        wanted: list[int] = []
-        if frames is not None:
-            wanted += [frame["crc32"] for frame in frames]
-        elif self.view.sees:
-            wanted.append(int(self._members[CHECKSUMS["jpg"]][row]))
-        if self.view.hears:
-            wanted.append(int(self._members[CHECKSUMS["audio"]][row]))
-        for data, crc32 in zip(contents, wanted, strict=True):
-            if zlib.crc32(data) != crc32:
-                raise ClipError(Reason.CORRUPT, "its checksum is not that of the index")
-
-    def _picture(self, contents: Iterator[bytes], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Return the next clip's picture, [h, w, 3], or its pictures, [n_frames, h, w, 3]."""
-        if self.view.n_frames is None:
-            return view_image(next(contents), self.view, rng)
-        return np.stack(
-            [view_image(next(contents), self.view, rng) for _ in range(self.view.n_frames)]
-        )
-
-    def _chosen(
-        self, clips: pa.Table, rngs: Sequence[np.random.Generator]
-    ) -> list[list[dict[str, Any]]] | None:
-        """Return the frames to look at of each clip, as the index has them; None: its best."""
-        if self.view.frame == "best" or not self.view.sees:
-            return None
-        chosen = []
-        for stored, rng in zip(clips.column("frames").to_pylist(), rngs, strict=True):
-            times_s = [frame["t_s"] for frame in stored]
-            chosen.append([stored[place] for place in choose_frames(times_s, self.view, rng)])
-        return chosen
-
-    def _ranges(
-        self,
-        rows: NDArray[np.int64],
-        clips: pa.Table,
-        chosen: list[list[dict[str, Any]]] | None,
-    ) -> list[ByteRange]:
-        """Return where the pictures and the sound of each clip lie, one after the other."""
-        place = {name: column[rows].tolist() for name, column in self._members.items()}
-        ranges = []
-        for number, shard in enumerate(clips.column("shard").to_pylist()):
-            if chosen is not None:
-                ranges += [ByteRange(shard, f["offset"], f["bytes"]) for f in chosen[number]]
-            elif self.view.sees:
-                ranges.append(ByteRange(shard, *(place[name][number] for name in IMAGE_MEMBER)))
-            if self.view.hears:
-                ranges.append(ByteRange(shard, *(place[name][number] for name in AUDIO_MEMBER)))
-        return ranges
-
-
-def _columns(view: View, *, check: bool) -> list[str]:
-    """Return the columns of the index that a view needs."""
-    columns = [*COLUMNS]
-    if view.sees:
-        columns += ["width_px", "height_px", *IMAGE_MEMBER]
-        columns += ["frames"] if view.frame != "best" else []
-    if view.hears:
-        columns += ["sample_rate_hz", "n_samples", *AUDIO_MEMBER]
-    if check:
-        columns += [CHECKSUMS["jpg"]] * view.sees + [CHECKSUMS["audio"]] * view.hears
-    return columns

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,19 +26,7 @@ class Batch:
     audio_samples: NDArray[np.int64]  # [batch], how many of them are not padding
     sample_rate_hz: int
     frame_times_s: NDArray[np.float64] | None = None  # [batch, n_frames] from the clip's start
+    skipped: Mapping[str, str] = field(default_factory=dict)  # key of a bad sample left out: why
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def of(self, numbers: Sequence[int]) -> Batch:
-        """Return the samples of these numbers."""
-        rows = list(numbers)
-        return Batch(
-            keys=[self.keys[row] for row in rows],
-            labels=[self.labels[row] for row in rows],
-            image=self.image[rows],
-            audio=self.audio[rows],
-            audio_samples=self.audio_samples[rows],
-            sample_rate_hz=self.sample_rate_hz,
-            frame_times_s=None if self.frame_times_s is None else self.frame_times_s[rows],
-        )

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from avdata.config import ShardSettings
 from avdata.errors import ShardError
 from avdata.loader import Batch, Loader
+from avdata.shards.batch_reader import BatchReader
 from avdata.shards.folder import DATASET_NAME, INDEX_NAME
 from avdata.shards.sampling import epoch_order, rank_batches
 from avdata.shards.views import View, choose_frames, random_box
@@ -312,13 +313,13 @@ def test_leaving_early_leaves_no_threads(shards: Path) -> None:
 
 def test_batches_ahead_are_bounded(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
-    plain = Loader._load
+    plain = BatchReader.read
 
-    def counted(self: Loader, rows: np.ndarray, epoch: int) -> Batch:
+    def counted(self: BatchReader, rows: np.ndarray, epoch: int) -> Batch:
         loaded.append(len(rows))
         return plain(self, rows, epoch)
 
-    monkeypatch.setattr(Loader, "_load", counted)
+    monkeypatch.setattr(BatchReader, "read", counted)
     batches = iter(Loader(shards, batch_size=1, workers=2, prefetch=1))
     next(batches)
     # Whatever was asked for before the first batch came out is at most workers + prefetch.

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from avdata.errors import SettingsError, ShardError
 from avdata.loader import Loader
 from avdata.shards.ranks import rank_and_world_size
 from avdata.store import Store
@@ -88,7 +90,7 @@ def test_a_data_loader_goes_on_in_the_middle_of_an_epoch(folder: Path) -> None:
     whole = [b.keys for b in DataLoader(dataset, batch_size=None, num_workers=2)]
     next_epoch = [b.keys for b in DataLoader(dataset, batch_size=None, num_workers=2)]
     again = ShardDataset(folder, "train", batch_size=4)
-    state = again.state_dict(batches=4)
+    state = again.state_dict(epoch=0, batches=4)
     resumed = ShardDataset(folder, "train", batch_size=4)
     resumed.load_state_dict(state)
     rest = DataLoader(resumed, batch_size=None, num_workers=2)
@@ -103,10 +105,100 @@ def test_explicit_arguments_win(monkeypatch: pytest.MonkeyPatch, folder: Path) -
     assert rank_and_world_size(0, 1) == (0, 1)
     loader = Loader(folder, "train", batch_size=1, uneven="keep")
     assert (loader.rank, loader.world_size) == (1, 4)
-    monkeypatch.setenv("RANK", "first")
-    assert rank_and_world_size() == (0, 1)
     with pytest.raises(ValueError, match="together, got 0 and None"):
         Loader(folder, "train", batch_size=1, rank=0)
+
+
+@pytest.mark.parametrize(
+    "place", [("0", None), (None, "2"), ("2", "2"), ("-1", "2"), ("first", "2"), ("0", "")]
+)
+def test_an_environment_without_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, place: tuple[str | None, str | None]
+) -> None:
+    """Taken as a process alone, every rank would read everything."""
+    for name, text in zip(("RANK", "WORLD_SIZE"), place, strict=True):
+        monkeypatch.delenv(name, raising=False)
+        if text is not None:
+            monkeypatch.setenv(name, text)
+    with pytest.raises(SettingsError, match=r"RANK=.* and WORLD_SIZE=.*give rank and world_size"):
+        Loader(folder, "train", batch_size=1)
+
+
+def test_the_process_group_tells_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    torch.distributed.init_process_group("fake", rank=2, world_size=4, store=FakeStore())
+    try:
+        loader = Loader(folder, "train", batch_size=2)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert (loader.rank, loader.world_size) == (2, 4)
+
+
+def test_ranks_that_become_known_too_late_are_told(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """A loader made before the process group would give every rank everything."""
+    loader = Loader(folder, "train", batch_size=2)
+    given = Loader(folder, "train", batch_size=2, rank=0, world_size=1)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ShardError, match=r"rank 0 of 1.*rank 1 of 2 by now"):
+        next(iter(loader))
+    assert sum(map(len, given)) == N
+
+
+def _late(worker: int) -> None:
+    if worker == 1:
+        time.sleep(1.5)  # long enough for the other to read its whole share ahead
+
+
+@pytest.mark.parametrize("batch_size", [3, 20])
+def test_a_worker_that_begins_late_plays_the_same_epoch(folder: Path, batch_size: int) -> None:
+    dataset = ShardDataset(folder, "train", batch_size=batch_size)
+    batches = DataLoader(
+        dataset, batch_size=None, num_workers=2, prefetch_factor=8, worker_init_fn=_late
+    )
+    expected = Loader(folder, "train", batch_size=batch_size)
+    for _ in range(2):
+        assert [b.keys for b in batches] == [b.keys for b in expected]
+
+
+def test_the_position_is_of_the_epoch_that_is_named(folder: Path) -> None:
+    """Workers may have read to its end long before the training loop is there."""
+    dataset = ShardDataset(folder, "train", batch_size=4)
+    batches = iter(DataLoader(dataset, batch_size=None, num_workers=2, prefetch_factor=8))
+    whole = [batch.keys for batch in Loader(folder, "train", batch_size=4)]
+    assert [next(batches).keys for _ in range(2)] == whole[:2]
+    while int(dataset._next_epoch[0]) == 0:
+        time.sleep(0.01)
+    state = dataset.state_dict(epoch=0, batches=2)
+    resumed = ShardDataset(folder, "train", batch_size=4)
+    resumed.load_state_dict(state)
+    resumed.set_epoch(0)
+    assert [b.keys for b in DataLoader(resumed, batch_size=None, num_workers=2)] == whole[2:]
+
+
+@pytest.mark.parametrize("workers", [2, 0, 3])
+def test_another_number_of_workers_goes_on_with_the_next_epoch(folder: Path, workers: int) -> None:
+    dataset = ShardDataset(folder, "train", batch_size=4)
+    loader = Loader(folder, "train", batch_size=4)
+    for number in (2, workers, 1):
+        batches = DataLoader(dataset, batch_size=None, num_workers=number)
+        assert [b.keys for b in batches] == [b.keys for b in loader]
+
+
+def test_an_epoch_that_is_broken_off_begins_again_in_all_workers(folder: Path) -> None:
+    dataset = ShardDataset(folder, "train", batch_size=1)
+    whole = [batch.keys for batch in Loader(folder, "train", batch_size=1)]
+    batches = DataLoader(dataset, batch_size=None, num_workers=2, persistent_workers=True)
+    for _ in range(3):
+        assert next(iter(batches)).keys == whole[0]
+    assert [batch.keys for batch in batches] == whole
 
 
 def test_a_batch_pickles_and_keeps_its_types(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from torch.utils.data import DataLoader
 
 from avdata.clip import Selection, Status
 from avdata.errors import ShardError
+from avdata.frames import encode_jpeg
 from avdata.loader import Loader
 from avdata.measures import class_names
 from avdata.shards.folder import read_dataset
 from avdata.shards.views import View
 from avdata.store import Store
 from avdata.tables import write_clips
+from avdata.torch_dataset import ShardDataset
 from tests.clip_factory import ClipFactory
 from tests.shard_factory import pack
 
@@ -94,8 +98,6 @@ def test_checksums_are_those_of_the_members(folder: Path) -> None:
 @pytest.fixture
 def damaged(folder: Path, tmp_path: Path) -> tuple[Path, str, str]:
     """A copy in which one picture no longer decodes, and one byte of another's sound differs."""
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     rows = pq.read_table(copy / "shards" / "index.parquet").to_pylist()
@@ -125,6 +127,7 @@ def test_a_bad_sample_ends_the_epoch_unless_it_may_be_left_out(
         assert sorted(sizes) == [3, 4, 4]
     assert list(loader.skipped) == [broken]
     assert caplog.text.count(f"{broken} in ") == 1  # said once
+    assert set(loader.skipped) == {broken}
 
 
 def test_what_decodes_but_was_changed_is_found_on_request(damaged: tuple[Path, str, str]) -> None:
@@ -154,18 +157,75 @@ def test_left_out_samples_do_not_move_the_others(
     assert [batch.keys for batch in again] == left[1:]
 
 
-def test_a_batch_with_nothing_left_is_an_error(damaged: tuple[Path, str, str]) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_bad_sample_never_ends_an_epoch(
+    damaged: tuple[Path, str, str], caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    """Not in batches of one either: no batch is handed out for it."""
+    folder, broken, altered = damaged
+    options = {"batch_size": 1, "workers": workers, "bad_samples": "skip", "check": True}
+    loader = Loader(folder, "train", **options)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [1] * (N - 2)
+    assert set(loader.skipped) == {broken, altered}
+    assert caplog.text.count("is left out") == 2
+
+
+def test_batches_tell_what_was_left_out_of_them(damaged: tuple[Path, str, str]) -> None:
+    """In another process, too, where nobody sees the loader's own count."""
     folder, broken, _ = damaged
-    loader = Loader(folder, "train", batch_size=1, view=View(only="image"), bad_samples="skip")
-    with pytest.raises(ShardError, match=f"not one of the 1 samples .* {broken} first"):
-        list(loader)
+    options = {"batch_size": 4, "view": View(only="image"), "bad_samples": "skip"}
+    dataset = ShardDataset(folder, "train", **options)
+    batches = list(DataLoader(dataset, batch_size=None, num_workers=2))
+    told = [(len(batch), list(batch.skipped)) for batch in batches if batch.skipped]
+    assert told == [(3, [broken])]
+    assert sum(map(len, batches)) == N - 1
+
+
+def test_ranks_in_step_need_a_batch_each(damaged: tuple[Path, str, str]) -> None:
+    folder, broken, _ = damaged
+    options = {"batch_size": 1, "world_size": 2, "bad_samples": "skip", "view": View(only="image")}
+    ranks = [Loader(folder, "train", rank=rank, **options) for rank in (0, 1)]
+    with pytest.raises(ShardError, match="falls out of step"):
+        [list(loader) for loader in ranks]
+    keys = [
+        key
+        for rank in (0, 1)
+        for batch in Loader(folder, "train", rank=rank, uneven="keep", **options)
+        for key in batch.keys
+    ]
+    assert len(set(keys)) == len(keys) == N - 1
+    assert broken not in keys
+
+
+def test_an_epoch_of_which_nothing_is_left_is_an_error(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for tar in (copy / "shards").glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    with pytest.raises(ShardError, match="not one of the samples of train"):
+        list(Loader(copy, "train", batch_size=4, bad_samples="skip"))
+
+
+def test_a_picture_of_another_size_is_a_bad_sample(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    row = pq.read_table(copy / "shards" / "index.parquet").to_pylist()[0]
+    small = encode_jpeg(np.zeros((8, 8, 3), np.uint8), 20)
+    assert len(small) <= row["jpg_bytes"]
+    with (copy / "shards" / row["shard"]).open("r+b") as file:
+        file.seek(row["jpg_offset"])
+        file.write(small.ljust(row["jpg_bytes"], b"\0"))
+    for batch_size in (1, N):
+        with pytest.raises(ShardError, match=f"cannot decode {row['key']} .*8x8"):
+            list(Loader(copy, "train", batch_size=batch_size))
+        loader = Loader(copy, "train", batch_size=batch_size, bad_samples="skip")
+        assert sum(map(len, loader)) == N - 1
+        assert "8x8" in loader.skipped[row["key"]]
 
 
 def test_older_shards_load_without_checksums(folder: Path, tmp_path: Path) -> None:
     """An index as the first format 1 had it."""
     import hashlib
     import json
-    import shutil
 
     from avdata.shards.folder import seal
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -368,32 +369,50 @@ class TestReadBy:
             assert np.array_equal(decode(sample["flac"])[0], sound(made[number]))
             assert {"jpg", "1.jpg"} <= set(sample)
 
-    def test_hugging_face_datasets(
-        self, store: Store, made: list[Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.fixture
+    def datasets(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Hugging Face's library, kept from asking its hub."""
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        datasets = pytest.importorskip("datasets")
-        files = {"train": [str(tar_of(shards_of(store)))]}
-        features = datasets.load_dataset(
-            "webdataset", data_files=files, split="train", streaming=True
-        ).features
+        return pytest.importorskip("datasets")
+
+    @staticmethod
+    def opened(datasets: Any, store: Store, **options: Any) -> Any:
+        files = {"train": [str(tar) for tar in shards_of(store).glob("*.tar")]}
+        return datasets.load_dataset(
+            "webdataset", data_files=files, split="train", streaming=True, **options
+        )
+
+    def test_hugging_face_datasets(self, datasets: Any, store: Store, made: list[Made]) -> None:
+        features = self.opened(datasets, store).features
         assert isinstance(features["jpg"], datasets.Image)
         assert isinstance(features["flac"], datasets.Audio)
         assert features["json"]["labels"] == datasets.List(datasets.Value("string"))
         # as bytes, so that reading does not ask for an audio decoder
         plain = datasets.Features({**features, "flac": datasets.Value("binary")})
-        rows = list(
-            datasets.load_dataset(
-                "webdataset", data_files=files, split="train", streaming=True, features=plain
-            )
-        )
+        rows = list(self.opened(datasets, store, features=plain))
         assert sorted(row["__key__"] for row in rows) == [m.key for m in made]
         for row in rows:
             number = int(row["__key__"][4:])
             assert row["json"]["source_id"] == f"video{number:04d}"
             assert row["jpg"].size == (32, 32)
             assert np.array_equal(decode(row["flac"])[0], sound(made[number]))
+
+    def test_hugging_face_datasets_decode_the_sound(
+        self, datasets: Any, store: Store, made: list[Made]
+    ) -> None:
+        """As their newest versions do, by torchcodec; it needs FFmpeg's shared libraries."""
+        try:
+            import torchcodec  # noqa: F401
+        except (ImportError, OSError, RuntimeError) as error:
+            pytest.skip(f"no torchcodec: {str(error).splitlines()[0]}")
+        rows = list(self.opened(datasets, store))
+        assert sorted(row["__key__"] for row in rows) == [m.key for m in made]
+        for row in rows:
+            heard = row["flac"].get_all_samples()
+            assert heard.sample_rate == 8000
+            samples = np.round(heard.data[0].numpy() * 32768).astype(int)
+            assert np.array_equal(samples, sound(made[int(row["__key__"][4:])]))
 
     def test_duckdb(self, store: Store, made: list[Made]) -> None:
         import duckdb

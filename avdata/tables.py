@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from avdata.clip import PLAIN_FORM, Clip, clip_schema, one_line
 from avdata.errors import StoreError
+from avdata.measures import class_names
 from avdata.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 8192
+CLASSES_NAME = "classes.json"
 
 
 def to_arrow(clips: Sequence[Clip]) -> pa.Table:
@@ -109,3 +112,9 @@ def concatenate(store: Store, paths: Iterable[str], target: str) -> int:
             if pending:
                 writer.write_table(pa.Table.from_batches(pending, schema))
     return rows
+
+
+def write_class_names(store: Store) -> None:
+    """Write what the places in `class_scores` stand for: a list, beside the tables."""
+    names = json.dumps(class_names(), indent=0, ensure_ascii=False)
+    store.write_bytes(CLASSES_NAME, names.encode())

@@ -29,7 +29,7 @@ from avdata.run.result import StepResult, write_recipes
 from avdata.steps import PART_STEPS
 from avdata.store import Store
 from avdata.strict import to_tree
-from avdata.tables import concatenate
+from avdata.tables import concatenate, write_class_names
 
 if TYPE_CHECKING:
     from avdata.run.progress import Progress
@@ -144,6 +144,8 @@ def _run_locked(
         ordered = [tables[step][name] for name in plan.parts]
         progress.note(f"joining the {step} table")
         concatenate(store, ordered, f"{step}.parquet")
+    if "tag" in part_steps:
+        write_class_names(store)
     crashed_rows = totals[part_steps[-1]].crashed if part_steps else plan.crashed_rows
     crashed = find_crashed(store, ordered) if crashed_rows else Crashed()
     summary = _summary(pipeline, store, plan, totals.values(), crashed)

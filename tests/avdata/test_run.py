@@ -215,6 +215,14 @@ def test_what_failed_for_a_passing_reason_is_tried_again_only_when_asked(
     assert str(row.status) == "accepted"
 
 
+def test_the_classes_of_class_scores_are_named_beside_the_tables(done: Path) -> None:
+    names = json.loads((done / "classes.json").read_text())
+    assert len(names) == 521
+    # as in the class map that Google published with YAMNet
+    places = {0: "Speech", 132: "Music", 283: "Rain", 494: "Silence", 520: "Field recording"}
+    assert {place: names[place] for place in places} == places
+
+
 def test_each_step_works_alone_on_the_table_of_the_one_before(
     done: Path, manifest: Path, tmp_path: Path
 ) -> None:

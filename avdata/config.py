@@ -264,7 +264,7 @@ class ShardSettings:
     video: bool = setting(False, "Put the clip's mp4 in, if trim wrote one.")
     splits: dict[str, float] = setting(
         {"train": 0.8, "val": 0.1, "test": 0.1},
-        "Shares by source video, for rows without an official split.",
+        "Shares by source video, for rows without an official split: of their sum, at most 1.",
     )
     drop_duplicates: bool = setting(
         True, "Of clips with the same content and window under other names, keep the first."

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
+from avdata.clip import one_line
 from avdata.errors import ShardError
 from avdata.shards.checked import rows_problem
 from avdata.shards.folder import DATASET_NAME, INDEX_NAME
@@ -88,8 +89,9 @@ def read_index(
                     "pack them again, or do without checksums"
                 )
             rows = pq.read_table(file, columns=list(columns), filters=filters)
+            rows.validate(full=True)  # texts that are not UTF-8, which Parquet lets pass
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ShardError(f"{where} cannot be read: {error}") from None
+            raise ShardError(f"{where} cannot be read: {one_line(str(error), 160)}") from None
     sizes = {name: facts["bytes"] for name, facts in dataset["files"].items()}
     if problem := rows_problem(rows, sizes):
         raise ShardError(f"{where} makes no sense: {problem}; pack the shards again")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avdata.clip import one_line
 from avdata.errors import ClipError, ShardError
 from avdata.shards.checked import MEMBERS, SHARD_NAME
 from avdata.shards.folder import DATASET_NAME, INDEX_NAME, open_folder, read_dataset
@@ -23,6 +25,7 @@ COLUMNS = (
     *("width_px", "height_px", "frames"),
     *(f"{member}_{name}" for member in MEMBERS for name in ("offset", "bytes")),
 )
+CHECKSUMS = tuple(f"{member}_crc32" for member in MEMBERS)  # older indexes have none
 WORKING_FILES = {  # what packing leaves beside the dataset: records and plans
     ".done": re.compile(rf"{SHARD_NAME}\.(json|parquet)"),
     ".plan": re.compile(rf"plan\.json|duplicates\.parquet|{SHARD_NAME}\.parquet"),
@@ -34,7 +37,7 @@ def verify(folder: str, deep: bool = False) -> list[str]:
 
     Checks dataset.json against its own checksum, every tar and the index against theirs, the
     folder against the list, and the index against the members of the tars. With `deep`, every
-    picture, sound and JSON is decoded too.
+    picture, sound and JSON is decoded too, and held against its checksum in the index.
     """
     try:
         store = open_folder(folder)
@@ -47,14 +50,14 @@ def verify(folder: str, deep: bool = False) -> list[str]:
 def _problems(store: Store, dataset: Mapping[str, Any], deep: bool) -> Iterator[str]:
     listed = dataset["files"]
     for name in _added(store, {DATASET_NAME, INDEX_NAME, *listed}):
-        yield f"{name}: not part of the dataset"
+        yield f"{one_line(name)}: not part of the dataset"
     index = None
     wrong = _check_file(store, INDEX_NAME, dataset["index"])
     if wrong:
         yield wrong
     else:
         try:
-            index = read_index(store, dataset, COLUMNS)
+            index = _read_index(store, dataset)
         except ShardError as error:
             yield str(error)
     if index is not None and index.num_rows != dataset["clips"]:
@@ -79,6 +82,14 @@ def _added(store: Store, known: set[str]) -> Iterator[str]:
             yield from (f"{name}/{n}" for n in inside if not WORKING_FILES[name].fullmatch(n))
         elif name not in known:
             yield name
+
+
+def _read_index(store: Store, dataset: Mapping[str, Any]) -> pa.Table:
+    """Return the index, with checksums if it has them."""
+    try:
+        return read_index(store, dataset, (*COLUMNS, *CHECKSUMS))
+    except ShardError:
+        return read_index(store, dataset, COLUMNS)
 
 
 def _check_file(store: Store, name: str, facts: Mapping[str, Any]) -> str:
@@ -111,8 +122,8 @@ def _check_members(name: str, path: Path, rows: list[dict[str, Any]], deep: bool
     try:
         with tarfile.open(path, "r:") as tar:
             members = {m.offset_data: m for m in tar}
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        yield f"{name}: not a tar that can be read: {error}"
+    except (tarfile.TarError, EOFError, ValueError, LookupError, OverflowError) as error:
+        yield f"{name}: not a tar that can be read: {one_line(str(error), 160)}"
         return
     by_key: dict[str, set[int]] = {}
     for member in members.values():
@@ -120,42 +131,52 @@ def _check_members(name: str, path: Path, rows: list[dict[str, Any]], deep: bool
     with path.open("rb") as file:
         for row in rows:
             offsets = by_key.pop(row["key"], set())
-            for kind, offset, size in _listed(row):
+            for kind, place in _listed(row):
+                offset, size = place["offset"], place["bytes"]
                 found = members.get(offset)
                 offsets.discard(offset)
-                if found is None or found.size != size or not _fits(found.name, kind, row):
+                if found is None or found.size != size or not _fits(found, kind, row):
                     yield f"{name}: {row['key']}: no such {kind} at byte {offset}, see the index"
                 elif deep:
                     file.seek(offset)
-                    wrong = _decode(kind, file.read(size), row)
+                    wrong = _decode(kind, file.read(size), place.get("crc32"), row)
                     if wrong:
-                        yield f"{name}: {found.name}: {wrong}"
+                        yield f"{name}: {found.name}: {one_line(wrong)}"
             if offsets:
-                extra = ", ".join(sorted(members[offset].name for offset in offsets))
-                yield f"{name}: {row['key']}: not in the index: {extra}"
-    for key in sorted(by_key):
-        yield f"{name}: {key}: not in the index"
+                yield f"{name}: {row['key']}: not in the index: {_names(members, offsets)}"
+    for key, offsets in sorted(by_key.items()):
+        named = one_line(key, 160)
+        yield f"{name}: {named}: not in the index: {_names(members, offsets)}"
 
 
-def _listed(row: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:
-    """Give kind, offset and size of each member that an index row lists."""
+def _names(members: Mapping[int, tarfile.TarInfo], offsets: Iterable[int]) -> str:
+    """Return the members' names in one line, whatever a stranger wrote there."""
+    names = sorted(members[offset].name for offset in offsets)
+    return one_line(", ".join(names).encode("utf-8", "replace").decode())
+
+
+def _listed(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give kind and place of each member that an index row lists."""
     for kind in MEMBERS:
         if row[f"{kind}_offset"] is not None:
-            yield kind, row[f"{kind}_offset"], row[f"{kind}_bytes"]
+            yield kind, {name: row.get(f"{kind}_{name}") for name in ("offset", "bytes", "crc32")}
     for frame in row["frames"]:
         if frame["offset"] != row["jpg_offset"]:
-            yield "jpg", frame["offset"], frame["bytes"]
+            yield "jpg", frame
 
 
-def _fits(member: str, kind: str, row: Mapping[str, Any]) -> bool:
+def _fits(member: tarfile.TarInfo, kind: str, row: Mapping[str, Any]) -> bool:
     suffix = row["audio_format"] if kind == "audio" else kind
-    return member.split(".", 1)[0] == row["key"] and member.endswith(f".{suffix}")
+    named = member.name.split(".", 1)[0] == row["key"] and member.name.endswith(f".{suffix}")
+    return named and member.isreg()  # a link's content lies elsewhere
 
 
-def _decode(kind: str, data: bytes, row: Mapping[str, Any]) -> str:
+def _decode(kind: str, data: bytes, crc32: int | None, row: Mapping[str, Any]) -> str:
     """Return what is wrong with a member's content, or an empty text."""
     from avdata import audio, frames
 
+    if crc32 is not None and zlib.crc32(data) != crc32:
+        return f"its CRC-32 is {zlib.crc32(data):08x}, the index says {crc32:08x}"
     try:
         if kind == "jpg":
             height_px, width_px = frames.decode_jpeg(data).shape[:2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from avdata.errors import SettingsError
+from avdata.clip import one_line
+from avdata.errors import SettingsError, ShardError
 from avdata.shards.folder import ByteRange, open_folder, read_dataset, read_ranges
 from avdata.shards.index import read_index
+from avdata.shards.sealed import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,11 +97,24 @@ def _best_tags(store: Store, index: pa.Table, min_score: float) -> list[tuple[st
     found: list[tuple[str, ...]] = []
     for first in range(0, len(ranges), READ_AT_ONCE):
         for text in read_ranges(store, ranges[first : first + READ_AT_ONCE]):
-            tags = json.loads(text)["tags"]
-            heard = [tag for tag in tags if (tag["score"] or 0.0) >= min_score]
-            best = max(heard, key=lambda tag: float(tag["score"]), default=None)
-            found.append((best["name"],) if best else ())
+            try:
+                best = _best_tag(text, min_score)
+            except (ValueError, LookupError, TypeError) as error:
+                raise ShardError(
+                    f"the JSON of a clip in {store.root} is not as avdata writes it "
+                    f"({one_line(repr(error), 160)}); pack the shards again"
+                ) from None
+            found.append((best,) if best is not None else ())
     return found
+
+
+def _best_tag(text: bytes, min_score: float) -> str | None:
+    """Return the name of the best class that a clip's JSON has, if it scores enough."""
+    heard = [(tag["score"] or 0.0, tag["name"]) for tag in parse_json(text)["tags"]]
+    score, name = max(heard, key=lambda tag: float(tag[0]), default=(0.0, ""))
+    if not isinstance(name, str):
+        raise TypeError(f"a tag is called {name!r:.80}")
+    return name if heard and score >= min_score else None
 
 
 def _nothing(source: str, split: str, folder: str, min_score: float) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, ShardError
 from stages.pairs.classes import Classes, read_classes
 from tests.stages.sources_in_view import make_run
 
@@ -65,3 +69,28 @@ def test_clips_without_any_name_are_refused(nameless: str, tagged: str) -> None:
         read_classes(nameless)
     with pytest.raises(SettingsError, match=r"has labels; .*or learn from YAMNet's tags"):
         read_classes(tagged, source="labels")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 2000,
+        b"[]",
+        b"{}",
+        b'{"tags": [1]}',
+        b'{"tags": [{"name": 1, "score": 0.5}]}',
+        b'{"tags": [{"name": "a", "score": "x"}, {"name": "b", "score": []}]}',
+        b'{"tags": [{"name": "a", "score": NaN}]}',
+    ],
+)
+def test_tags_that_avdata_did_not_write_are_one_error(
+    tagged: str, tmp_path: Path, text: bytes
+) -> None:
+    copy = Path(shutil.copytree(tagged, tmp_path / "run"))
+    row = pq.read_table(copy / "shards" / "index.parquet").to_pylist()[0]
+    with (copy / "shards" / row["shard"]).open("r+b") as file:
+        file.seek(row["json_offset"])
+        file.write(text[: row["json_bytes"]].ljust(row["json_bytes"]))
+    with pytest.raises(ShardError, match=r"the JSON of a clip in .* pack the shards again") as error:
+        read_classes(str(copy))
+    assert str(error.value).isprintable()

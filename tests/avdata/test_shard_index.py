@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import zlib
 from dataclasses import replace
@@ -19,6 +20,7 @@ from avdata.frames import encode_jpeg
 from avdata.loader import Loader
 from avdata.measures import class_names
 from avdata.shards.folder import read_dataset
+from avdata.shards.index import index_schema
 from avdata.shards.views import View
 from avdata.store import Store
 from avdata.tables import write_clips
@@ -248,3 +250,13 @@ def test_older_shards_load_without_checksums(folder: Path, tmp_path: Path) -> No
     assert sum(len(batch) for batch in Loader(old, "train", batch_size=4)) == N
     with pytest.raises(ShardError, match="an older avdata packed these shards"):
         Loader(old, "train", batch_size=4, check=True)
+
+
+def test_every_column_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "shards.md").read_text()
+    told = set(re.findall(r"`([a-z_0-9*]+)`", text))
+    members = tuple(name.removesuffix("*") for name in told if name.endswith("_*"))
+    assert set(members) == {"jpg_", "audio_", "json_", "mp4_"}
+    endings = {"offset", "bytes", "crc32"} & told
+    in_members = {f"{member}{ending}" for member in members for ending in endings}
+    assert set(index_schema().names) - told - in_members == set()

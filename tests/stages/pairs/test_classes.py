@@ -91,6 +91,8 @@ def test_tags_that_avdata_did_not_write_are_one_error(
     with (copy / "shards" / row["shard"]).open("r+b") as file:
         file.seek(row["json_offset"])
         file.write(text[: row["json_bytes"]].ljust(row["json_bytes"]))
-    with pytest.raises(ShardError, match=r"the JSON of a clip in .* pack the shards again") as error:
+    with pytest.raises(
+        ShardError, match=r"the JSON of a clip in .* pack the shards again"
+    ) as error:
         read_classes(str(copy))
     assert str(error.value).isprintable()

@@ -201,6 +201,19 @@ def test_an_epoch_that_is_broken_off_begins_again_in_all_workers(folder: Path) -
     assert [batch.keys for batch in batches] == whole
 
 
+def test_workers_agree_on_the_epoch_after_one_has_read_its_share_of_a_broken_off_one(
+    folder: Path,
+) -> None:
+    dataset = ShardDataset(folder, "train", batch_size=8)
+    whole = [batch.keys for batch in Loader(folder, "train", batch_size=8)]
+    options = {"batch_size": None, "num_workers": 2, "prefetch_factor": 8}
+    broken_off = iter(DataLoader(dataset, worker_init_fn=_late, **options))
+    assert next(broken_off).keys == whole[0]
+    time.sleep(0.7)  # the first worker reads on to the end, the second has not begun
+    del broken_off
+    assert [batch.keys for batch in DataLoader(dataset, **options)] == whole
+
+
 def test_a_batch_pickles_and_keeps_its_types(folder: Path) -> None:
     (batch, *_) = DataLoader(
         ShardDataset(folder, "train", batch_size=2), batch_size=None, num_workers=1

@@ -165,6 +165,18 @@ def test_a_worker_that_died_is_replaced_and_the_file_becomes_rows(
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run/work").rglob("*")} == before
 
 
+def test_the_default_replaces_what_died_and_ends_with_all_the_rest(
+    videos: Path, tmp_path: Path, deadly: None
+) -> None:
+    output = tmp_path / "run"
+    settings = {"manifest": str(videos / "m.csv"), "output": str(output), "steps": STEPS}
+    (tmp_path / "p.yaml").write_text(json.dumps({**settings, "report": False}))
+    command = [sys.executable, "-m", "avdata.cli", "run", str(tmp_path / "p.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    check_one_row_each(output)
+
+
 @pytest.mark.slow
 def test_a_cluster_loses_a_worker_and_ends_with_all_the_rest(
     videos: Path, tmp_path: Path, deadly: None

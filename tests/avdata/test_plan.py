@@ -107,7 +107,7 @@ def test_a_manifest_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "least", "most"),
     # A part alone costs what some ten clips cost; but twice as many parts as cores keep them busy.
-    [(60, 30, 60), (500, 100, 500), (20_000, 1000, 2500)],
+    [(60, 30, 60), (500, 100, 500), (5_000, 500, 1500)],
 )
 def test_parts_are_many_where_rows_are_many(
     tmp_path: Path, rows: int, least: int, most: int

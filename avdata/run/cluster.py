@@ -9,13 +9,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from avdata.errors import AvdataError, RunError, SettingsError
-from avdata.run.executors import Crash, Executor, Staged
+from avdata.run.jobs import Crash, Executor, Staged
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -185,13 +185,6 @@ def at_scheduler(address: str, wait_s: float | None, say: Say) -> Iterator[Execu
             f"`dask worker {address}`",
         )
         yield DaskExecutor(client, wait_s)
-
-
-def on_slurm(path: str, wait_s: float | None, say: Say) -> AbstractContextManager[Executor]:
-    """Give the workers that SLURM jobs start."""
-    from avdata.run import slurm
-
-    return slurm.submitted(path, wait_s, say)
 
 
 def wait_for_worker(client: Client, wait_s: float, say: Say, without: str) -> None:

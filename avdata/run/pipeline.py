@@ -21,7 +21,7 @@ from avdata.config import Pipeline, StepsSettings
 from avdata.errors import AvdataError, RunError, SettingsError
 from avdata.parsing import parse_json
 from avdata.run.crashes import Crashed, find_crashed
-from avdata.run.executors import Crash, Executor, Staged
+from avdata.run.jobs import Crash, Executor, Staged
 from avdata.run.part import PartJob, PartResult, crashed_part, fetch_part, recipes, run_part
 from avdata.run.paths import absolute, absolute_settings
 from avdata.run.plan import Plan, forget_plan, make_plan, part_path, read_plan

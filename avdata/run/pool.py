@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from avdata.errors import AvdataError
-from avdata.run.executors import Crash, Staged
+from avdata.run.jobs import Crash, Staged
 from avdata.run.worker import Task, Worker, pool_context
 
 J = TypeVar("J")

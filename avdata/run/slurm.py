@@ -12,7 +12,7 @@ from typing import Any
 from avdata.errors import SettingsError
 from avdata.parsing import parse_yaml
 from avdata.run.cluster import DaskExecutor, Say, wait_for_worker
-from avdata.run.executors import Executor
+from avdata.run.jobs import Executor
 
 SLURM_WAIT_S = 3600.0
 
@@ -41,7 +41,7 @@ def submitted(path: str, wait_s: float | None, say: Say) -> Iterator[Executor]:
             client,
             wait_s,
             say,
-            "no SLURM job has started a worker: look at `squeue --me` and at the jobs' logs "
+            "no SLURM job has started a worker: look at `squeue -u $USER` and at the jobs' logs "
             "(log_directory)",
         )
         yield DaskExecutor(client, wait_s)

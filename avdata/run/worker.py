@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Any
 
 from avdata.errors import RunError
-from avdata.run.executors import Crash, attempt
+from avdata.run.jobs import Crash, attempt
 
 PRELOADED = "avdata.run.preload"
 

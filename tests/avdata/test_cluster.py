@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from avdata.cli.app import app
 from avdata.errors import RunError, SettingsError
 from avdata.run.cluster import JOBS_PER_THREAD, DaskExecutor, local
-from avdata.run.executors import Staged, executor
+from avdata.run.executors import executor
+from avdata.run.jobs import Staged
 from avdata.run.slurm import job_script
 from tests.avdata.test_executors import check_outcomes, die_once, square_or_fail
 
@@ -239,7 +240,7 @@ def test_a_job_that_slurm_refuses_or_never_starts(
         with executor(slurm=str(slurm)):
             pass
     (tmp_path / "open").touch()
-    with pytest.raises(RunError, match="no SLURM job has started a worker: look at `squeue --me`"):
+    with pytest.raises(RunError, match="no SLURM job has started a worker: look at `squeue -u"):
         with executor(slurm=str(slurm), wait_s=0.2):
             pass
     assert (tmp_path / "cancelled").read_text() == "17\n"

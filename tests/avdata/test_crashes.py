@@ -20,7 +20,8 @@ from avdata.clip import Clip
 from avdata.config import Pipeline
 from avdata.errors import RunError
 from avdata.run.child import ProcessDiedError, in_child
-from avdata.run.executors import Crash, InlineExecutor, executor
+from avdata.run.executors import InlineExecutor, executor
+from avdata.run.jobs import Crash
 from avdata.run.pipeline import run
 from avdata.run.progress import Progress
 from avdata.store import Store, sha256_file

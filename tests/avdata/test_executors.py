@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from avdata.errors import StoreError
-from avdata.run.executors import Crash, Executor, InlineExecutor, executor
+from avdata.run.executors import InlineExecutor, executor
+from avdata.run.jobs import Crash, Executor
 
 
 def square_or_fail(number: int) -> int:

@@ -16,7 +16,8 @@ import pytest
 
 from avdata.cores import cores
 from avdata.errors import StoreError
-from avdata.run.executors import Crash, Staged, executor
+from avdata.run.executors import executor
+from avdata.run.jobs import Crash, Staged
 from avdata.run.pool import PoolExecutor
 
 

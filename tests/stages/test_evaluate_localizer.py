@@ -184,16 +184,19 @@ def test_the_program_writes_json_and_tables(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({}, "no accepted clip .* carries bbox"),
-        ({"truth": "nowhere"}, r"no ground truth of clip left in nowhere/left\.json"),
-        ({"truth": "nowhere", "split": "test"}, "without shards there are no splits"),
-        ({"localizer": "gone.onnx"}, "cannot read 'gone.onnx'"),
+        ({"truth": "nowhere"}, "truth: there is no nowhere, neither in the working directory"),
+        ({"truth": "EMPTY"}, r"no ground truth of clip left in .*/left\.json"),
+        ({"truth": "EMPTY", "split": "test"}, "without shards there are no splits"),
+        ({"localizer": "gone.onnx"}, "localizer: there is no gone.onnx, neither in"),
         ({"splitt": "test"}, "did you mean split"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, Any], message: str
 ) -> None:
-    path = pipeline_file(run_folder(tmp_path / "run"), **settings)
+    (tmp_path / "empty").mkdir()
+    given = {k: str(tmp_path / "empty") if v == "EMPTY" else v for k, v in settings.items()}
+    path = pipeline_file(run_folder(tmp_path / "run"), **given)
     with pytest.raises(SystemExit) as ended:
         main([str(path)])
     assert ended.value.code == 2

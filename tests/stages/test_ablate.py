@@ -64,6 +64,16 @@ def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
     assert made["no_selection"].judge["shards"] == base["train.shards"] == str(tmp_path / "run")
 
 
+def test_the_evaluation_keeps_its_own_candidates(tmp_path: Path) -> None:
+    """classes_file of the evaluation counts; without one, what was trained on."""
+    trainer = {**TRAINER, "data": {**TRAINER["data"], "classes_file": "trained.txt"}}
+    for own, expected in (({}, "trained.txt"), ({"classes_file": "scored.txt"}, "scored.txt")):
+        path = pipeline_file(tmp_path / "run", {"train_sound2scene": trainer}, **own)
+        pipeline, settings = load_pipeline(path), build(Settings, {"rows": ["l2"]}, "here")
+        (cell,) = cells(pipeline, settings, *chosen(pipeline, settings))
+        assert cell.judge["classes_file"] == expected
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

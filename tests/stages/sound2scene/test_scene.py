@@ -120,6 +120,18 @@ def test_pictures_are_seen_as_in_training(model: Sound2Scene, run: Path) -> None
     torch.testing.assert_close(model.latent(VIEW), z_v / z_v.norm(), rtol=1e-4, atol=1e-5)
 
 
+def test_each_side_of_the_view_can_be_chosen_alone(run: Path) -> None:
+    for given, view in (
+        ({"input_px": 32}, PictureView(view_px=48, input_px=32)),  # the training's view stays
+        ({"view_px": 64}, PictureView(view_px=64, input_px=None)),
+        ({"view_px": 64, "input_px": 32}, PictureView(view_px=64, input_px=32)),
+    ):
+        made = load_model(run, device="cpu", **given)
+        assert made.view == view
+        assert made.image_encoder is not None
+        assert made.image_encoder.input_px == view.input_px
+
+
 def test_a_training_view_squashes_the_same_way(model: Sound2Scene) -> None:
     """The loader's view of a JPEG and `seen` of its pixels lead to one feature."""
     from avdata.frames import decode_jpeg, encode_jpeg

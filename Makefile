@@ -60,7 +60,7 @@ demo: $(VENV)/.data  ## make hiking videos, prepare them, learn from them, write
 	@$(BIN)/avdata report runs/demo
 
 test: $(VENV)/.dev  ## run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 test-tfhub: $(VENV)-tfhub/.ready  ## run the TensorFlow Hub tests in an environment of their own
 	@$(VENV)-tfhub/bin/python -m pytest -m tfhub tests/avdata/test_yamnet.py $(ARGS)

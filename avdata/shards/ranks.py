@@ -23,7 +23,7 @@ def rank_and_world_size(rank: int | None = None, world_size: int | None = None) 
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank()), int(distributed.get_world_size())
     texts = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-    if texts == (None, None):
+    if texts in ((None, None), (None, "1")):  # Lightning Fabric sets the second of one process
         return 0, 1
     try:
         rank, world_size = (int(text or "") for text in texts)

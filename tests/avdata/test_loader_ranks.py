@@ -220,3 +220,13 @@ def test_a_batch_pickles_and_keeps_its_types(folder: Path) -> None:
     )
     assert batch.image.dtype.name == "uint8"
     assert torch.from_numpy(batch.audio).dtype == torch.int16
+
+
+def test_one_process_may_say_how_many_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning Fabric leaves WORLD_SIZE=1 behind, without a rank."""
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert rank_and_world_size() == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match="RANK=None and WORLD_SIZE=2"):
+        rank_and_world_size()

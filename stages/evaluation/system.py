@@ -48,11 +48,18 @@ class System:
 
 def real(studio: Studio, number: int) -> Samples:
     """Return the test clips' own frames; number: the frames of so many clips on, in their class."""
-    rows: list[int] = []
+    frames = frames_of(studio.test)
+    if not number:
+        return frames
+    kinds: dict[str, list[int]] = {}
+    places = []  # of each clip among those of its class
     for row, name in enumerate(studio.classes):
-        kind = [r for r, other in enumerate(studio.classes) if other == name]
-        rows.append(kind[(kind.index(row) + number) % len(kind)])
-    return frames_of(studio.test).chosen(rows) if number else frames_of(studio.test)
+        kind = kinds.setdefault(name, [])
+        places.append(len(kind))
+        kind.append(row)
+    own = (kinds[name] for name in studio.classes)
+    moved = zip(own, places, strict=True)
+    return frames.chosen([kind[(place + number) % len(kind)] for kind, place in moved])
 
 
 REAL = System(

@@ -71,10 +71,16 @@ class DaskExecutor:
                 if not running:
                     return
                 try:
-                    key = done.get(timeout=LOOK_EVERY_S).key
+                    future = done.get(timeout=LOOK_EVERY_S)
                 except queue.Empty:
                     continue
-                yield _outcome(*running.pop(key))
+                try:
+                    outcome = _outcome(future, running[future.key][1])
+                except TimeoutError:  # its worker went with the result: Dask does the job again
+                    done.put(future)
+                    continue
+                del running[future.key]
+                yield outcome
         finally:
             self.client.cancel([future for future, _ in running.values()], force=True)
 
@@ -123,13 +129,14 @@ def _turns(threads: int) -> threading.BoundedSemaphore:
 
 
 def _outcome(future: Any, job: J) -> Any:
+    """Return a job's result or Crash; raises TimeoutError when it does not come after all."""
     from distributed import KilledWorker
 
-    error = future.exception()
+    error = future.exception(timeout=LOOK_EVERY_S)
     if isinstance(error, AvdataError):
         raise error
     if error is None:
-        return future.result()
+        return future.result(timeout=LOOK_EVERY_S)
     lines = "".join(traceback.format_exception(error))
     return Crash(job, repr(error), lines, died=isinstance(error, KilledWorker))
 

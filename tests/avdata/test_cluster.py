@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from avdata.cli.app import app
 from avdata.errors import RunError, SettingsError
-from avdata.run.cluster import JOBS_PER_THREAD, DaskExecutor, local
+from avdata.run.cluster import JOBS_PER_THREAD, LOOK_EVERY_S, DaskExecutor, local
 from avdata.run.executors import executor
 from avdata.run.jobs import Staged
 from avdata.run.slurm import job_script
@@ -149,9 +149,22 @@ def test_when_no_worker_comes_or_all_have_gone_the_run_ends_and_says_so() -> Non
         with executor(scheduler=address, wait_s=0.2) as where:
             outcomes = where.map(square_or_fail, iter(range(4, 1000)))
             next(outcomes)
+            time.sleep(0.3)  # results lie on the worker that goes
             cluster.scale(0)
             with pytest.raises(RunError, match="has had no worker for 0 s"):
                 list(outcomes)
+
+
+def test_results_that_went_with_their_worker_are_made_again() -> None:
+    with LocalCluster(**QUICK) as cluster, Client(cluster) as client:
+        outcomes = DaskExecutor(client).map(square_or_fail, iter(range(4, 10)))
+        first = next(outcomes)
+        time.sleep(0.3)
+        cluster.scale(0)
+        while client.nthreads():
+            time.sleep(0.05)
+        threading.Timer(LOOK_EVERY_S + 0.5, cluster.scale, [1]).start()
+        assert sorted([first, *outcomes]) == [n * n for n in range(4, 10)]
 
 
 def test_wrong_cluster_options_say_what_to_do(tmp_path: Path) -> None:

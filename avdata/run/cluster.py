@@ -133,6 +133,11 @@ def _outcome(future: Any, job: J) -> Any:
     from distributed import KilledWorker
 
     error = future.exception(timeout=LOOK_EVERY_S)
+    if future.cancelled():
+        raise RunError(
+            "the Dask scheduler was lost or restarted, and with it the jobs in flight; the same "
+            "command continues where it was"
+        )
     if isinstance(error, AvdataError):
         raise error
     if error is None:

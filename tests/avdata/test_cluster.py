@@ -167,6 +167,15 @@ def test_results_that_went_with_their_worker_are_made_again() -> None:
         assert sorted([first, *outcomes]) == [n * n for n in range(4, 10)]
 
 
+def test_a_scheduler_that_forgets_the_jobs_ends_the_run() -> None:
+    with LocalCluster(**QUICK) as cluster, Client(cluster) as client:
+        outcomes = DaskExecutor(client).map(who, iter(range(100)))
+        next(outcomes)
+        client.restart(wait_for_workers=False)
+        with pytest.raises(RunError, match="lost or restarted"):
+            list(outcomes)
+
+
 def test_wrong_cluster_options_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="one of --workers, --scheduler and --slurm"):
         with executor(workers=0, scheduler="tcp://127.0.0.1:1"):

@@ -34,6 +34,7 @@ from avdata.cli.options import (
     new_app,
 )
 from avdata.errors import AvdataError, RunError, SettingsError
+from avdata.run.lean import without_pandas
 from avdata.shipped import pipeline_file
 
 if TYPE_CHECKING:
@@ -254,6 +255,7 @@ def show_command(
 
 def main() -> None:
     """Run the command line; user errors end with their message and exit code 2."""
+    without_pandas()
     try:
         app(standalone_mode=True)
     except RunError as error:

@@ -263,3 +263,29 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
     script.write_text(PROGRAM.replace('if __name__ == "__main__":', "if True:"))
     _, errors = start(script, tmp_path).communicate(timeout=60)
     assert 'needs `if __name__ == "__main__":`' in errors.splitlines()[-1]
+
+
+def makes_an_array(_: int) -> bool:
+    """Make an arrow array and tell whether pandas is there now."""
+    import pyarrow
+
+    pyarrow.array([1])
+    return "pandas" in sys.modules
+
+
+def test_the_processes_never_load_pandas() -> None:
+    pytest.importorskip("pandas")
+    assert list(PoolExecutor(1).map(makes_an_array, [0])) == [False]
+
+
+def test_a_run_never_loads_pandas(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    (tmp_path / "clips.csv").write_text("path\nnone.mp4\n")
+    code = (
+        f"import sys; sys.argv = ['avdata', 'fetch', {str(tmp_path / 'clips.csv')!r}, '-o', "
+        f"{str(tmp_path / 'run')!r}]\nfrom avdata.cli import main\ntry: main()\n"
+        "except SystemExit: print(sorted({'pandas', 'pyarrow'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "['pyarrow']" in done.stdout, done

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.errors import SettingsError
 from avdata.shards.folder import open_folder, read_dataset
 from avdata.shards.views import View
-from avdata.store import Store
 from avdata.strict import section, setting
 from stages.engine.checkpoint import ModelCard
 from stages.engine.data import require_size
@@ -34,7 +31,7 @@ from stages.image_encoder.space import FeatureSpace, check_space
 from stages.losses.diversity import diversity
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.models import build
-from stages.nn.pictures import as_images, as_pictures
+from stages.nn.pictures import as_images, as_pictures, save_png, sheet
 from stages.nn.sphere import unit_norm
 from stages.pairs.clips import read_clips
 from stages.pairs.features import cached_features
@@ -179,8 +176,8 @@ def train(run: Run[Settings]) -> None:
         if run.evaluation_due:
             with run.evaluating():
                 if run.is_main:
-                    sheet = samples(network, settings.z_dim, instances, run)
-                    save_png(sheet, run.folder / "samples" / f"step-{step:08d}.png")
+                    pictures = samples(network, settings.z_dim, instances, run)
+                    save_png(pictures, run.folder / "samples" / f"step-{step:08d}.png")
 
 
 def open_image_encoder(run: Run[Settings]) -> tuple[FrozenEncoder, FeatureSpace]:
@@ -250,16 +247,7 @@ def samples(
     h = unit_norm(torch.from_numpy(instances.features.values[rows])).to(run.device)
     columns = [as_pictures(instances.pictures[rows], run.device)]
     columns += [generator(noise.expand(len(rows), -1), h) for noise in z]
-    grid = np.stack([as_images(column) for column in columns])  # [columns, rows, S, S, 3]
-    n_columns, n_rows, side = grid.shape[:3]
-    lines = grid.transpose(1, 2, 0, 3, 4)  # [rows, S, columns, S, 3]
-    return lines.reshape(n_rows * side, n_columns * side, 3)
-
-
-def save_png(image: NDArray[np.uint8], path: Path) -> None:
-    """Write uint8 [H, W, 3] as PNG, at once."""
-    with Store(str(path.parent)).writing(path.name) as beside:
-        Image.fromarray(image).save(beside, "PNG")
+    return sheet(np.stack([as_images(column) for column in columns]))
 
 
 if __name__ == "__main__":

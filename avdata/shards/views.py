@@ -24,6 +24,7 @@ class View:
 
     only: Literal["image", "audio"] | None = None  # None: picture and sound
     image_size_px: int | None = None  # side of the square picture; None: as it is stored
+    load_size_px: int | None = None  # squash to this side, then crop image_size_px of it at random
     crop_area: tuple[float, float] | None = None  # random crop of this share of the area
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of the random crop
     flip: bool = False  # mirror every second picture
@@ -38,6 +39,13 @@ class View:
             raise ValueError(f"crop_area must rise within (0, 1], got {self.crop_area}")
         if self.crop_area and self.image_size_px is None:
             raise ValueError("crop_area needs image_size_px: crops differ in size")
+        if self.load_size_px is not None and (
+            self.image_size_px is None or self.crop_area or self.load_size_px < self.image_size_px
+        ):
+            raise ValueError(
+                f"load_size_px, got {self.load_size_px}, must be at least image_size_px, which it "
+                f"needs, got {self.image_size_px}, and goes without crop_area"
+            )
         if self.image_size_px is not None and self.image_size_px < 1:
             raise ValueError(f"image_size_px must be at least 1, got {self.image_size_px}")
         if self.frame == "even" and self.n_frames is None:
@@ -81,7 +89,12 @@ def choose_frames(times_s: Sequence[float], view: View, rng: np.random.Generator
 def view_image(data: bytes, view: View, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return the picture of a JPEG, uint8 [height, width, 3]; raises ClipError if unreadable."""
     image = frames.decode_jpeg(data)
-    if view.image_size_px is not None:
+    if view.load_size_px is not None and view.image_size_px is not None:
+        side, spare = view.image_size_px, view.load_size_px - view.image_size_px
+        image = frames.squash(image, view.load_size_px, view.load_size_px)
+        top, left = int(rng.integers(spare + 1)), int(rng.integers(spare + 1))
+        image = image[top : top + side, left : left + side]
+    elif view.image_size_px is not None:
         height, width = image.shape[:2]
         box = random_box(width, height, view, rng) if view.crop_area else (0, 0, width, height)
         left, top, right, bottom = box

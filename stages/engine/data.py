@@ -169,9 +169,10 @@ def require_rate(loader: Loader, audio: AudioSpec | None, folder: str) -> None:
 def require_size(dataset: dict[str, Any], view: View, folder: str) -> None:
     """Raise SettingsError rather than blow up stored frames, which nothing would tell later."""
     sides = [side for side in (dataset["width_px"], dataset["height_px"]) if side is not None]
-    if view.image_size_px is not None and view.image_size_px > min(sides, default=2**31):
+    wanted_px = view.load_size_px or view.image_size_px
+    if wanted_px is not None and wanted_px > min(sides, default=2**31):
         raise SettingsError(
-            f"pictures of {view.image_size_px} px are asked for, the shards in {folder} hold "
+            f"pictures of {wanted_px} px are asked for, the shards in {folder} hold "
             f"{' x '.join(map(str, sides))} px; ask for smaller ones, or pack again with larger "
             "steps.trim.width_px and height_px"
         )

@@ -157,12 +157,13 @@ class Run(Generic[S]):
 
     # The loop
 
-    def steps(self, batches: Batches[Any, Any]) -> Iterator[int]:
+    def steps(self, batches: Sized) -> Iterator[int]:
         """Yield the step numbers up to `total_steps`, from 1 or after the last checkpoint.
 
-        batches: whose length is an epoch. After each step: losses and gradients are checked, means
-        logged, checkpoints written; ends early when patience does, and with Terminated, after a
-        checkpoint, when SIGTERM comes. Models, optimisers and states must be registered before.
+        batches: whose length, in updates, is an epoch. After each step: losses and gradients are
+        checked, means logged, checkpoints written; ends early when patience does, and with
+        Terminated, after a checkpoint, when SIGTERM comes. Models, optimisers and states must be
+        registered before.
         """
         train = self.settings.train
         self.total_steps = train.steps or train.epochs * len(batches)

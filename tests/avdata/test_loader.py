@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -448,9 +449,39 @@ class TestViews:
         plain = view_image(data, View(), np.random.default_rng(0))
         assert np.random.default_rng(0).random() >= 0.5 or np.array_equal(mirrored, plain[:, ::-1])
 
+    def test_a_plain_crop_is_a_place_of_the_squashed_picture(self) -> None:
+        """Every place is met, all that is cut out keeps its scale, and a flip is one of these."""
+        from PIL import Image
+
+        from avdata.frames import encode_jpeg
+        from avdata.shards.views import view_image
+
+        rows, columns = np.mgrid[0:60:2, 0:240:8].astype(np.uint8)  # 30 x 30
+        picture = np.stack([rows + 60, columns, rows], axis=2)
+        data = encode_jpeg(np.repeat(picture, 2, axis=0), 100)  # 60 high, 30 wide
+        whole = np.asarray(Image.open(BytesIO(data)).resize((10, 10), Image.Resampling.BILINEAR))
+        view = View(image_size_px=8, load_size_px=10)
+        places = set()
+        for seed in range(60):
+            seen = view_image(data, view, np.random.default_rng(seed))
+            found = [
+                (top, left)
+                for top in range(3)
+                for left in range(3)
+                if np.array_equal(whole[top : top + 8, left : left + 8], seen)
+            ]
+            assert len(found) == 1
+            places.update(found)
+        assert len(places) == 9
+        same = view_image(data, View(image_size_px=10, load_size_px=10), np.random.default_rng(0))
+        np.testing.assert_array_equal(same, whole)
+
     @pytest.mark.parametrize(
         "bad",
         [
+            {"load_size_px": 8},
+            {"load_size_px": 8, "image_size_px": 9},
+            {"load_size_px": 8, "image_size_px": 8, "crop_area": (0.5, 1.0)},
             {"crop_area": (0.5, 0.1), "image_size_px": 8},
             {"crop_area": (0.5, 1.0)},
             {"image_size_px": 0},

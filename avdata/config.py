@@ -266,6 +266,11 @@ class ShardSettings:
         {"train": 0.8, "val": 0.1, "test": 0.1},
         "Shares by source video, for rows without an official split: of their sum, at most 1.",
     )
+    split_by: Literal["source", "clip"] = setting(
+        "source",
+        "What goes into a split as a whole. clip: as some papers do; clips of one video then stand "
+        "on both sides, and the report names that a leak.",
+    )
     drop_duplicates: bool = setting(
         True, "Of clips with the same content and window under other names, keep the first."
     )

@@ -32,7 +32,9 @@ from avdata.steps.shard_splits import (
     Candidates,
     assign_splits,
     find_duplicates,
+    group_by_clip,
     group_by_source,
+    torn_groups,
 )
 from avdata.store import Store
 
@@ -66,8 +68,15 @@ def plan_shards(
     clips = _read_candidates(store, tables, settings)
     _check_keys(clips.keys)
     groups = group_by_source(clips)
-    splits, torn = assign_splits(clips, groups, settings.splits, seed)
     earlier = find_duplicates(clips)
+    by_clip = settings.split_by == "clip"
+    splits, torn = assign_splits(
+        clips,
+        group_by_clip(earlier) if by_clip else groups,
+        clips.keys if by_clip else clips.sources,
+        settings.splits,
+        seed,
+    )
     if not settings.drop_duplicates:
         earlier[:] = -1
     layout = _cut(clips, splits, earlier, settings, seed)
@@ -82,7 +91,10 @@ def plan_shards(
     tree: dict[str, Any] = {
         "digest": hashlib.sha256("".join(plan.digest for plan in plans).encode()).hexdigest(),
         "duplicates": int((earlier >= 0).sum()),
-        "notes": _notes(sources, torn),
+        "notes": [
+            *_notes(sources, torn),
+            *(_leak(groups[earlier < 0], splits[earlier < 0]) if by_clip else ()),
+        ],
         "seed": seed,
         "sources": sources,
     }
@@ -105,6 +117,20 @@ def _notes(sources: dict[str, int], torn: int) -> list[str]:
     for note in notes:
         log.warning("%s", note)
     return notes
+
+
+def _leak(groups: NDArray[np.int64], splits: NDArray[np.str_]) -> list[str]:
+    """Return what a split by clip does to the figures, as a note, if it does."""
+    torn = torn_groups(groups, splits)
+    if not torn:
+        return []
+    note = (
+        f"split by clip, which is a leak: {torn} of {np.unique(groups).size} source videos have "
+        "clips in more than one split, so figures on held-out clips say little of other videos; "
+        "steps.shard.split_by: source keeps them apart"
+    )
+    log.warning("%s", note)
+    return [note]
 
 
 def _read_candidates(store: Store, tables: Sequence[str], settings: ShardSettings) -> Candidates:

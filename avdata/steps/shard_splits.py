@@ -66,27 +66,41 @@ def group_by_source(clips: Candidates) -> NDArray[np.int64]:
     return np.unique(component, return_inverse=True)[1].astype(np.int64)
 
 
-def assign_splits(
-    clips: Candidates, groups: NDArray[np.int64], shares: Mapping[str, float], seed: int
-) -> tuple[NDArray[np.str_], int]:
-    """Return each clip's split, and how many sources official lists put into several splits.
+def group_by_clip(earlier: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number of its own for each clip, the same for the same clip under another name.
 
-    The clip's official split counts; then the official split of its source's first listed clip;
-    then the hash of the source's name, keyed by the seed, see `fractions`.
+    earlier: what `find_duplicates` gives.
+    """
+    first = np.where(earlier >= 0, earlier, np.arange(len(earlier)))
+    return np.unique(first, return_inverse=True)[1].astype(np.int64)
+
+
+def assign_splits(
+    clips: Candidates,
+    groups: NDArray[np.int64],
+    names: pa.ChunkedArray,
+    shares: Mapping[str, float],
+    seed: int,
+) -> tuple[NDArray[np.str_], int]:
+    """Return each clip's split, and how many groups official lists put into several splits.
+
+    groups: the number of each clip's source video, or of the clip itself; names: its name. The
+    clip's official split counts; then the official split of its group's first listed clip; then
+    the hash of the group's name, keyed by the seed, see `fractions`.
     """
     n_groups = int(groups.max()) + 1 if len(groups) else 0
     listed_as = clips.official_splits.combine_chunks().dictionary_encode()
-    names = [split_name(text) for text in listed_as.dictionary.to_pylist()]
-    width = max(map(len, [*names, *shares]))
-    official = np.array(names, f"<U{width}")[listed_as.indices.to_numpy()]
+    official_names = [split_name(text) for text in listed_as.dictionary.to_pylist()]
+    width = max(map(len, [*official_names, *shares]))
+    official = np.array(official_names, f"<U{width}")[listed_as.indices.to_numpy()]
     of_group = np.zeros(n_groups, official.dtype)
     listed = np.flatnonzero(official != "")
-    # Written back to front, so that the first listed clip of a source has the last word.
+    # Written back to front, so that the first listed clip of a group has the last word.
     of_group[groups[listed[::-1]]] = official[listed[::-1]]
     torn = np.unique(groups[listed][of_group[groups[listed]] != official[listed]]).size
-    source_names = _group_names(clips, groups, n_groups)
+    group_names = _group_names(names, groups, n_groups)
     free = np.flatnonzero(of_group == "").tolist()
-    found = fractions([source_names[group] for group in free], seed)
+    found = fractions([group_names[group] for group in free], seed)
     for group, fraction in zip(free, found, strict=True):
         of_group[group] = split_at(shares, fraction)
     splits = of_group[groups]
@@ -95,7 +109,7 @@ def assign_splits(
 
 
 def fractions(names: Sequence[str], seed: int) -> list[float]:
-    """Return where in [0, 1) each source stands, by the hash of its name.
+    """Return where in [0, 1) each source (or clip) stands, by the hash of its name.
 
     Hashes of few sources may crowd at one end (of 14, 7 stood above .8), so up to FEW_SOURCES are
     spread evenly, in the order of their hashes: shares then come out as near as whole sources can.
@@ -127,15 +141,21 @@ def split_at(shares: Mapping[str, float], fraction: float) -> str:
     return names[-1]
 
 
-def _group_names(clips: Candidates, groups: NDArray[np.int64], n_groups: int) -> list[str]:
-    """Return each source's alphabetically first name: it does not depend on the order of rows."""
+def _group_names(names: pa.ChunkedArray, groups: NDArray[np.int64], n_groups: int) -> list[str]:
+    """Return each group's alphabetically first name: it does not depend on the order of rows."""
     import pyarrow.compute as pc
 
-    order = pc.sort_indices(clips.sources).to_numpy()[::-1]
+    order = pc.sort_indices(names).to_numpy()[::-1]
     first = np.zeros(n_groups, np.int64)
     first[groups[order]] = order
-    names: list[str] = clips.sources.take(first).to_pylist()
-    return names
+    found: list[str] = names.take(first).to_pylist()
+    return found
+
+
+def torn_groups(groups: NDArray[np.int64], splits: NDArray[np.str_]) -> int:
+    """Return how many groups have clips in more than one split."""
+    pairs = np.unique(np.stack([groups, np.unique(splits, return_inverse=True)[1]], 1), axis=0)
+    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
 
 
 def find_duplicates(clips: Candidates) -> NDArray[np.int64]:

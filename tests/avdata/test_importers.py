@@ -21,7 +21,13 @@ from avdata.cli.manifest import app
 from avdata.clip import Clip, Status
 from avdata.errors import ManifestError, Reason, SettingsError
 from avdata.manifest import iter_manifest
-from avdata.manifest.datasets import Dataset, ListFile, download, load_dataset
+from avdata.manifest.datasets import (
+    Dataset,
+    ListFile,
+    download,
+    import_dataset,
+    load_dataset,
+)
 from avdata.manifest.importers import IMPORTERS, import_clips
 from avdata.shipped import shipped_names
 from avdata.strict import build
@@ -284,6 +290,30 @@ def test_greatest_hits(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("hit_record.json"))
 
 
+def test_greatest_hits_of_some_materials(tmp_path: Path) -> None:
+    day = "2015-02-16-16-49-0"
+    leaf = [[1.0, "leaf hit"], [2.0, "dirt scratch"], [3.0, "wood hit"], [4.0, "leaf None"]]
+    wrote(tmp_path / "all" / f"{day}1" / "hit_record.json", json.dumps(leaf))
+    wrote(tmp_path / "all" / f"{day}2_times.txt", "1.5 wood hit static\n2.5 None None\n")
+    wrote(tmp_path / "all" / f"{day}3_times.txt", "1.5 dirt hit\n1.5 dirt hit\n2.5 None hit\n")
+    (first, third) = imported("greatest_hits", tmp_path / "all", materials=["leaf", "dirt"])
+    assert (first.source_id, first.events_ms) == (f"{day}1", (1000, 2000, 4000))
+    assert first.labels == ("dirt scratch", "leaf", "leaf hit")
+    assert third.events_ms == (1500, 1500)  # a row tells what its record does
+    hits = imported("greatest_hits", tmp_path / "all", materials=["leaf", "dirt"], per="hit")
+    assert [(hit.source_id[-1], hit.events_ms, hit.labels) for hit in hits] == [
+        ("1", (1000,), ("leaf",)),
+        ("1", (2000,), ("dirt",)),
+        ("1", (4000,), ("leaf",)),
+        ("3", (1500,), ("dirt",)),  # one of two at the same time
+    ]
+    assert [hit.attributes["event_labels"] for hit in hits][:2] == ["leaf hit", "dirt scratch"]
+    every = imported("greatest_hits", tmp_path / "all", per="hit")
+    assert len(every) == 8
+    assert len({hit.key for hit in every}) == 8
+    assert sum(not hit.labels for hit in every) == 2
+
+
 def test_greatest_hits_broken_records(tmp_path: Path) -> None:
     name = "2015-02-16-16-49-06"
     wrote(tmp_path / "all" / name / "hit_record.json", '[[1.0, "a"], ["x"]]')
@@ -303,6 +333,23 @@ def test_greatest_hits_real_lists(shared_data: Path) -> None:
     clips = imported("greatest_hits", folder / "greatest_hit_meta_info.tar.gz", *splits)
     assert Counter(clip.split for clip in clips) == {"train": 830, "val": 50, "test": 97}
     assert not [clip for clip in clips if clip.status is not Status.ACTIVE or not clip.events_ms]
+
+
+def test_greatest_hits_outdoor_real_records(shared_data: Path) -> None:
+    """Counted in the published records: the same hits, by the first word of each."""
+    dataset = load_dataset("greatest_hits_outdoor")
+    archive = shared_data / "lists/greatest_hits/greatest_hit_meta_info.tar.gz"
+    clips = list(import_dataset(dataset, [archive], {"media": "{name}.mp4"}, "/base"))
+    assert len(clips) == dataset.rows
+    assert Counter(label for clip in clips for label in clip.labels) == {
+        "dirt": 2994,
+        "leaf": 2309,
+        "grass": 921,
+        "water": 677,
+        "gravel": 433,
+    }
+    assert len({clip.source_id for clip in clips}) == 338
+    assert {clip.split for clip in clips} == {""}
 
 
 def test_celebv_hq(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from avdata.steps.shard import DUPLICATES_PATH, plan_shards, write_shard
 from avdata.steps.shard_splits import fractions, split_at
 from avdata.store import Store
 from avdata.strict import build
-from avdata.tables import read_clips
+from avdata.tables import read_clips, write_clips
 from tests.shard_factory import Made, pack, picture, sound, tar_of, write_table
 
 
@@ -122,10 +123,6 @@ def test_index_offsets_lead_to_the_members(store: Store) -> None:
 def test_long_keys_keep_their_offsets(store: Store) -> None:
     table = write_table(store, "a", [Made(1)])
     rows = read_clips(store, table)
-    from dataclasses import replace
-
-    from avdata.tables import write_clips
-
     write_clips(Path(store.full(table)), [replace(rows[0], key="k" * 160)])
     pack(store, [table])
     assert verify(store.root, deep=True) == []
@@ -445,6 +442,49 @@ def test_many_sources_keep_their_split_when_others_come() -> None:
     # Below the limit the same hashes are spread evenly: none changes places with another.
     few = fractions(names[:100], seed=4)
     assert np.argsort(few).tolist() == np.argsort(before[:100]).tolist()
+
+
+def test_a_split_by_clip_names_its_leak(store: Store, tmp_path: Path) -> None:
+    """What the note counts is counted here from the index; bytes of other settings stay."""
+    made = [Made(n, source=n // 10, start_ms=500 * n) for n in range(40)]
+    table = write_table(store, "a", [*made, Made(90, source=9, start_ms=9000)])
+    splits = {"train": 0.8, "test": 0.2}
+    pack(store, [table], ShardSettings(splits=splits))
+    by_source = {row["source_id"]: row["split"] for row in index_rows(store)}
+    assert all(by_source[row["source_id"]] == row["split"] for row in index_rows(store))
+    assert not [note for note in dataset(store)["notes"] if "leak" in note]
+    pack(store, [table], ShardSettings(splits=splits, split_by="clip"))
+    rows = index_rows(store)
+    assert sum(row["split"] == "test" for row in rows) == 8  # of 41, a fifth
+    sides = {source: {r["split"] for r in rows if r["source_id"] == source} for source in by_source}
+    torn = sum(len(found) > 1 for found in sides.values())
+    assert torn >= 3
+    (note,) = dataset(store)["notes"]
+    assert note.startswith(f"split by clip, which is a leak: {torn} of 5 source videos have")
+    assert dataset(store)["settings"]["split_by"] == "clip"
+
+
+def test_split_by_clip_without_a_leak_is_not_blamed(store: Store) -> None:
+    table = write_table(store, "a", [Made(n) for n in range(10)])  # each of a video of its own
+    pack(store, [table], ShardSettings(splits={"train": 0.5, "test": 0.5}, split_by="clip"))
+    assert {row["split"] for row in index_rows(store)} == {"train", "test"}
+    assert dataset(store)["notes"] == []
+
+
+def test_a_clip_under_two_names_stays_in_one_split(store: Store) -> None:
+    """Split by clip, and nothing dropped: the same window of the same file is on one side alone."""
+    table = write_table(store, "a", [Made(n) for n in range(20)])
+    clips = read_clips(store, table)
+    twins = [replace(clip, key=f"twin-{clip.key}", source_id="another") for clip in clips]
+    write_clips(Path(store.full(table)), [*clips, *twins])
+    settings = ShardSettings(
+        splits={"train": 0.5, "test": 0.5}, split_by="clip", drop_duplicates=False
+    )
+    pack(store, [table], settings)
+    split_of = {row["key"]: row["split"] for row in index_rows(store)}
+    assert len(split_of) == 40
+    assert set(split_of.values()) == {"train", "test"}
+    assert all(split_of[clip.key] == split_of[f"twin-{clip.key}"] for clip in clips)
 
 
 def test_shares_above_one_are_refused() -> None:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from avdata.errors import ClipError, ManifestError, Reason
 from avdata.manifest.importers.base import each, json_entries, lines, media_path, split_of_file
+from avdata.manifest.keys import safe_key
 from avdata.manifest.rows import MAX_TIME_MS, Row
 from avdata.parsing import parse_json
 from avdata.strict import setting
@@ -40,10 +41,32 @@ class Options:
     events: Literal["all", "labelled"] = setting(
         "all", "labelled: leave out hits whose material and action are both None."
     )
+    materials: tuple[str, ...] = setting(
+        (), "Only hits on these materials, such as dirt and gravel; empty: on all."
+    )
+    per: Literal["video", "hit"] = setting(
+        "video", "hit: a row for each hit, whose only label is the material."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One touch of the drumstick."""
+
+    time_ms: int
+    what: str  # material and action, what is None left out
+    material: str  # "" where there is none
+
+    @classmethod
+    def read(cls, time_s: float, what: str) -> Hit:
+        """Return a hit from its entry, such as 2.67 and "dirt hit" or "None scratch"."""
+        words = what.split()
+        material = words[0] if words and words[0] != "None" else ""
+        return cls(round(1000 * time_s), " ".join(w for w in words if w != "None"), material)
 
 
 def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
-    """Yield one row per video: hit times in events_ms, what each was in `event_labels`."""
+    """Yield one row per video (or hit): times in events_ms, what each was in `event_labels`."""
     lists = [path for path in files if _is_list(path)]
     places = [path for path in files if not _is_list(path)]
     splits: dict[str, str] = {}
@@ -59,28 +82,55 @@ def rows(files: Sequence[Path], options: Options) -> Iterator[Row]:
         for name, content in _records(path):
             unseen.discard(name)
             if not lists or name in splits:
-                record = (f"{path.name}:{name}", (name, content))
-                yield from each([record], lambda found: _row(*found, splits, options))
+                yield from _of_video(f"{path.name}:{name}", name, content, splits, options)
     for name in sorted(unseen):
         if places:
             yield name, ClipError(Reason.BAD_ROW, "is in a split list but has no hit record")
         else:
-            yield from each([(name, (name, b""))], lambda found: _row(*found, splits, options))
+            yield from _of_video(name, name, b"", splits, options)
 
 
-def _row(name: str, record: bytes, splits: Mapping[str, str], options: Options) -> dict[str, Any]:
-    hits = _hits(record)
-    named = [(time_s, " ".join(w for w in what.split() if w != "None")) for time_s, what in hits]
-    if options.events == "labelled":
-        named = [hit for hit in named if hit[1]]
-    return {
-        "url": media_path(options.media, name=name),
-        "source_id": name,
-        "events_ms": [round(1000 * time_s) for time_s, _ in named],
-        "labels": sorted({what for _, what in named if what}),
-        "split": splits.get(name, ""),
-        "event_labels": "|".join(what for _, what in named),
-    }
+def _of_video(
+    place: str, name: str, record: bytes, splits: Mapping[str, str], options: Options
+) -> Iterator[Row]:
+    """Yield the rows of one video; none where it lacks the materials that are asked for."""
+
+    def row(hits: Sequence[Hit]) -> dict[str, Any] | None:
+        if options.materials and not hits:
+            return None
+        return {
+            "url": media_path(options.media, name=name),
+            "source_id": name,
+            "events_ms": [hit.time_ms for hit in hits],
+            "labels": sorted({hit.what for hit in hits if hit.what}),
+            "split": splits.get(name, ""),
+            "event_labels": "|".join(hit.what for hit in hits),
+        }
+
+    def row_of_hit(hit: Hit) -> dict[str, Any] | None:
+        key = safe_key(f"greatest_hits-{name}-{hit.time_ms:08d}")
+        return {**(row([hit]) or {}), "key": key, "labels": [hit.material] if hit.material else []}
+
+    try:
+        hits = _chosen(_hits(record), options)
+    except ClipError as error:
+        yield place, error
+        return
+    if options.per == "video":
+        yield from each([(place, hits)], row)
+    else:
+        at = {hit.time_ms: hit for hit in reversed(hits)}  # of several at one time, the first
+        yield from each([(f"{place}:{t} ms", at[t]) for t in sorted(at)], row_of_hit)
+
+
+def _chosen(hits: Sequence[Hit], options: Options) -> list[Hit]:
+    """Return the hits that the options ask for."""
+    return [
+        hit
+        for hit in hits
+        if (hit.what or options.events == "all")
+        and (not options.materials or hit.material in options.materials)
+    ]
 
 
 def _is_list(path: Path) -> bool:
@@ -102,7 +152,7 @@ def _video(name: Any) -> str | ClipError:
     return ClipError(Reason.BAD_ROW, f"{str(name)[:60]!r} is not the name of a video")
 
 
-def _hits(content: bytes) -> list[tuple[float, str]]:
+def _hits(content: bytes) -> list[Hit]:
     """Read `[[time_s, "material action"], …]` or lines of `time_s material action reaction`."""
     try:
         text = content.decode("utf-8")
@@ -113,7 +163,7 @@ def _hits(content: bytes) -> list[tuple[float, str]]:
             hits = [(float(line[0]), " ".join(line[1:3])) for line in words]
         if not all(0 <= time_s < MAX_TIME_MS / 1000 for time_s, _ in hits):
             raise ValueError("a time is negative or endless")
-        return hits
+        return [Hit.read(time_s, what) for time_s, what in hits]
     except (ValueError, TypeError, OverflowError) as error:
         raise ClipError(Reason.BAD_ROW, f"is not a hit record: {error}") from None
 

@@ -76,7 +76,8 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 class ResNet(nn.Module):
     """A trunk: [B, in_channels, H, W] → non-negative features [B, out_channels, h, w].
 
-    h = H / (4 · product of `strides`), rounded up; `depths` blocks per layer.
+    h = H / (4 · product of `strides`), rounded up; `depths` blocks per layer. stem_padding: of the
+    first convolution; with less than the usual 3, h may be one less.
     """
 
     def __init__(
@@ -87,9 +88,10 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         width: int = 64,
         strides: Sequence[int] = (1, 2, 2, 2),
+        stem_padding: int = 3,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=stem_padding, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.out_channels = width
@@ -143,6 +145,7 @@ def make_trunk(
     in_channels: int = 3,
     width: int | None = None,
     strides: Sequence[int] = (1, 2, 2, 2),
+    stem_padding: int = 3,
 ) -> ResNet:
     """Return the trunk called `arch`; `width` overrides the channels of its first layer.
 
@@ -157,4 +160,5 @@ def make_trunk(
         in_channels=in_channels,
         width=width or size.width,
         strides=strides,
+        stem_padding=stem_padding,
     )

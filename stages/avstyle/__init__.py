@@ -1,0 +1,1 @@
+"""AVStyle: pictures restyled by sounds. README.md beside this file says how."""

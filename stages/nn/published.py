@@ -34,6 +34,21 @@ class Layout:
 
 TRUNK = r"(?=(?:conv1|bn1|layer[1-4])\.)"
 
+VGG19_TORCHVISION = {
+    **{0: "conv1_1", 2: "conv1_2", 5: "conv2_1", 7: "conv2_2"},
+    **{10: "conv3_1", 12: "conv3_2", 14: "conv3_3", 16: "conv3_4", 19: "conv4_1"},
+}
+VGG19_NORMALISED = {
+    **{0: "colour", 2: "conv1_1", 5: "conv1_2", 9: "conv2_1", 12: "conv2_2"},
+    **{16: "conv3_1", 19: "conv3_2", 22: "conv3_3", 25: "conv3_4", 29: "conv4_1"},
+}
+
+
+def _numbered(before: str, names: Mapping[int, str]) -> tuple[tuple[str, str], ...]:
+    """Return the renaming of layers that are numbered in a list."""
+    return tuple((rf"{re.escape(before)}{n}\.", f"{name}.") for n, name in names.items())
+
+
 LAYOUTS: dict[str, Layout] = {
     # Sound2Scene and Sound2Vision, AudioEncoder: `audnet.conv1.weight` … `audnet.fc.weight`, and
     # for the diffusion model `audnet.fc2.weight`.
@@ -49,6 +64,15 @@ LAYOUTS: dict[str, Layout] = {
     "swav": Layout(((TRUNK, "encoder.trunk."),)),
     # SwAV's trunk alone, ImageEncoder.
     "swav_trunk": Layout(((TRUNK, "trunk."),), ignore=r"projection_head\.|prototypes"),
+    # torchvision's VGG-19, Vgg19: `features.0.weight` …; what lies above relu4_1 is left.
+    "vgg19_torchvision": Layout(
+        _numbered("features.", VGG19_TORCHVISION),
+        ignore=r"features\.(?:2[1-9]|3\d)\.|classifier\.",
+    ),
+    # The normalised VGG-19 of style transfer, as a list of layers, paddings among them: `0.weight`.
+    "vgg19_normalised": Layout(
+        _numbered("", VGG19_NORMALISED), ignore=r"(?:32|35|38|42|45|48|51)\."
+    ),
     # ImageNet classifiers in torchvision's naming, ResNet: what is left without `fc`.
     "torchvision": Layout((), ignore=r"fc\."),
 }

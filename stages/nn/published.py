@@ -75,26 +75,49 @@ LAYOUTS: dict[str, Layout] = {
     ),
     # ImageNet classifiers in torchvision's naming, ResNet: what is left without `fc`.
     "torchvision": Layout((), ignore=r"fc\."),
+    # The trunks alone of networks that hear, ResNet: `audnet.conv1.weight`; Wav2CLIP's
+    # `audio_encoder.conv1.weight` beside its heads and the window of its spectrogram; SeLaVi's
+    # `audio_network.base.conv1.weight` beside the video network and all heads.
+    "sound2scene_trunk": Layout(((rf"audnet\.{TRUNK}", ""),), ignore=r"audnet\.fc2?\."),
+    "wav2clip_trunk": Layout(
+        ((rf"audio_encoder\.{TRUNK}", ""),), ignore=rf"(?!audio_encoder\.{TRUNK})"
+    ),
+    "selavi_trunk": Layout(
+        ((rf"audio_network\.base\.{TRUNK}", ""),), ignore=rf"(?!audio_network\.base\.{TRUNK})"
+    ),
 }
 """Name → layout. A `module.` prefix, which data-parallel training leaves, may always be there."""
 
 
-def load_published(model: nn.Module, layout: str, path: str | Path) -> None:
+def load_published(model: nn.Module, layout: str, path: str | Path) -> list[str]:
     """Fill `model` with a published checkpoint (.safetensors, or torch's format).
 
-    Raises WeightsError, listing what is missing, unexpected or of another shape, unless every
-    parameter and buffer of the model is in the file and the other way round; and for a file that
-    cannot be read or holds anything but tensors and plain values.
+    Returns the names in the file that the layout ignores. Raises WeightsError, listing what is
+    missing, unexpected or of another shape, unless every parameter and buffer of the model is in
+    the file and the other way round; and for a file that cannot be read or holds anything but
+    tensors and plain values.
     """
     if layout not in LAYOUTS:
         raise SettingsError(
             f"no checkpoint layout is called {layout!r}; known: {', '.join(LAYOUTS)}"
         )
-    found = renamed(read_tensors(path), LAYOUTS[layout])
+    tensors = read_tensors(path)
+    found = renamed(tensors, LAYOUTS[layout])
     wanted = model.state_dict()
     # Counters that only a cumulative batch norm uses; older checkpoints lack them.
     counters = {name: value for name, value in wanted.items() if name.endswith("batches_tracked")}
     found = {**counters, **found}
+    if problems := differences(wanted, found):
+        raise WeightsError(
+            f"{path} does not fit {type(model).__name__} as a {layout!r} checkpoint: {problems}. "
+            "Give the model the settings of the checkpoint, or take another file"
+        )
+    model.load_state_dict(found)
+    return [name for name in tensors if ignored(name, LAYOUTS[layout])]
+
+
+def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Say what is missing, unexpected or of another shape, the first of it; "" if nothing is."""
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} is not part of the model" for name in found if name not in wanted]
     problems += [
@@ -102,24 +125,22 @@ def load_published(model: nn.Module, layout: str, path: str | Path) -> None:
         for name, value in wanted.items()
         if name in found and found[name].shape != value.shape
     ]
-    if problems:
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise WeightsError(
-            f"{path} does not fit {type(model).__name__} as a {layout!r} checkpoint: "
-            + "; ".join(problems[:SHOWN])
-            + more
-            + ". Give the model the settings of the checkpoint, or take another file"
-        )
-    model.load_state_dict(found)
+    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return "; ".join(problems[:SHOWN]) + more
+
+
+def ignored(name: str, layout: Layout) -> bool:
+    """Return whether the network has no use for this tensor of the file."""
+    return bool(layout.ignore and re.match(layout.ignore, name.removeprefix("module.")))
 
 
 def renamed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Return the tensors under our names."""
     result = {}
     for name, tensor in tensors.items():
-        name = name.removeprefix("module.")
-        if layout.ignore and re.match(layout.ignore, name):
+        if ignored(name, layout):
             continue
+        name = name.removeprefix("module.")
         for pattern, replacement in layout.rename:
             if match := re.match(pattern, name):
                 name = replacement + name[match.end() :]

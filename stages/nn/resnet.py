@@ -132,6 +132,7 @@ class Arch:
 
 
 ARCHS: dict[str, Arch] = {
+    "resnet9": Arch(BasicBlock, (1, 1, 1, 1), 64),
     "resnet18": Arch(BasicBlock, (2, 2, 2, 2), 64),
     "resnet50": Arch(Bottleneck, (3, 4, 6, 3), 64),
     "tiny": Arch(BasicBlock, (1, 1, 1, 1), 16),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stages.nn.instance_norm import instance_norm
+
 GAIN = 0.02
 
 
@@ -35,7 +37,7 @@ class Norm(nn.Module):
         self.film = None if sound_dim is None else nn.Linear(sound_dim, 2 * channels)
 
     def forward(self, x: Tensor, heard: Tensor | None = None) -> Tensor:
-        y: Tensor = F.instance_norm(x)
+        y = instance_norm(x)
         if self.film is None:
             return y
         if heard is None:

@@ -48,3 +48,13 @@ def test_nothing_of_it_is_learnt_or_kept() -> None:
     constant = torch.full((1, 2, 6, 6), 3.0)
     assert torch.equal(pool(constant), constant[:, :, ::2, ::2])
     assert torch.equal(doubled(constant), torch.full((1, 2, 12, 12), 3.0))
+
+
+def test_half_precision_and_layout_are_kept() -> None:
+    x = torch.randn(2, 3, 8, 6).to(torch.bfloat16).to(memory_format=torch.channels_last)
+    exact = BlurPool()(x.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = BlurPool()(x)
+    assert ours.dtype == torch.bfloat16
+    assert torch.equal(ours, exact.to(torch.bfloat16))  # rounded once, at the end
+    assert ours.is_contiguous(memory_format=torch.channels_last)

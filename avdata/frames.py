@@ -63,12 +63,24 @@ def decode_jpeg(data: bytes, min_side_px: int = 0) -> NDArray[np.uint8]:
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Return any still image Pillow can read (PNG, WebP, JPEG...)."""
-    from PIL import Image, UnidentifiedImageError
+    """Return any still image Pillow can read (PNG, WebP, JPEG...), upright, as RGB.
+
+    It is turned as its EXIF says; what is transparent shows white; 16 bits become 8.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # Pillow would cut it at 255
+                values = np.asarray(upright).astype(np.int64)
+                high = (np.clip(values, 0, 65535) // 257).astype(np.uint8)
+                return np.repeat(high[..., None], 3, axis=2)
+            if upright.has_transparency_data:
+                clear = upright.convert("RGBA")
+                paper = Image.new("RGBA", clear.size, "white")
+                upright = Image.alpha_composite(paper, clear)
+            return np.asarray(upright.convert("RGB"))
     except UnidentifiedImageError:  # its own message names the buffer
         raise ClipError(Reason.CORRUPT, "not a readable image: of no known format") from None
     except (OSError, ValueError, Image.DecompressionBombError) as error:

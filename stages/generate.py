@@ -4,6 +4,7 @@
     image a.jpg            pictures like this one        interpolate A B  from one to another
     mix a.wav b.wav        pictures of both together     gradcam a.wav    what it listens to
     invert a.jpg           a picture found again         edit a.jpg       moved along two sounds
+    blend a.wav b.wav      from one sound to another     film a.mp4       restyled by its sound
 
 Which families have a command stands in its --help; --family chooses one where the run has trained
 several. Writes images/, sheet.png, film.gif where there are steps, and result.json;
@@ -21,7 +22,15 @@ from avdata.errors import SettingsError
 from stages.engine.launch import explained_ends
 from stages.families import FAMILIES, able, families, family, trained_in
 from stages.family import Family, Opening
-from stages.generation.commands import COMMANDS, Command, Job, Option, positive, within
+from stages.generation.commands import (
+    Command,
+    Job,
+    Option,
+    positive,
+    require_content,
+    within,
+)
+from stages.generation.shared import COMMANDS
 
 
 def commands() -> dict[str, tuple[Command, list[Family]]]:
@@ -133,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = _output_folder(given)
         one = chosen_family(given, offering)
         try:
-            command.work(Job(given, one.open(opening(given, one)), folder))
+            require_content(given, one)
+            painter = one.open(opening(given, one))
+            command.work(Job(given, painter, folder, one.abilities))
         except torch.OutOfMemoryError as error:
             raise SettingsError(
                 f"no GPU memory left ({str(error).splitlines()[0]}): give --device cpu, or a "

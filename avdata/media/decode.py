@@ -22,7 +22,7 @@ from avdata.media.container import audio_stream, open_media, pixel_aspect, video
 from avdata.media.cuts import Cut, OpenCut, VideoClock
 from avdata.media.decord_pictures import DecordFile, DecordTrack
 from avdata.media.jpeg import JpegWriter
-from avdata.media.mp4 import Mp4Writer
+from avdata.media.mp4 import Mp4Writer, Timing
 from avdata.media.pictures import Picture, Pictures, PictureTrack
 from avdata.media.sound import Block, SoundTrack
 from avdata.media.strange import STRANGE
@@ -116,7 +116,7 @@ class _Source:
         writer = None
         if self.settings.video and self.video is not None and self.clock is not None:
             start_tick = self.clock.tick(Fraction(window.start_ms, 1000))
-            writer = Mp4Writer(self._scratch, self.video, start_tick)
+            writer = Mp4Writer(self._scratch, Timing.of(self.video), start_tick)
         return OpenCut(window, self.settings, self.clock, self.audio is not None, writer)
 
     def open_pictures(self, wanted_ticks: Sequence[int] | None) -> Pictures:

@@ -13,6 +13,8 @@ import subprocess
 import tempfile
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +39,26 @@ BIT_EXACT = {"map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact", 
 TURNS = {90: "transpose=clock", 180: "hflip,vflip", 270: "transpose=cclock"}
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How the pictures that come are timed and shaped."""
+
+    time_base: Fraction | None
+    rate: Fraction  # pictures per second, about
+    pixel_aspect: Fraction  # width of a pixel over its height
+
+    @classmethod
+    def of(cls, stream: VideoStream) -> Timing:
+        """Return what a source's stream says."""
+        return cls(stream.time_base, stream.average_rate or Fraction(25), pixel_aspect(stream))
+
+
 class Mp4Writer:
     """Writes one clip; nothing is started before the first picture comes."""
 
-    def __init__(self, scratch: Path, stream: VideoStream, start_tick: int) -> None:
+    def __init__(self, scratch: Path, timing: Timing, start_tick: int) -> None:
         self._path = scratch / f"{uuid.uuid4().hex}.mp4"
-        self._stream = stream
+        self._timing = timing
         self._start_tick = start_tick
         self._process: subprocess.Popen[bytes] | None = None
         self._nut: OutputContainer | None = None
@@ -63,7 +79,7 @@ class Mp4Writer:
             if raw is frame:  # nothing to convert; the original keeps its own time
                 raw = av.VideoFrame.from_ndarray(frame.to_ndarray(), "yuv420p")
             raw.pts = max(0, tick - self._start_tick)
-            raw.time_base = self._stream.time_base
+            raw.time_base = self._timing.time_base
             turn = TURNS.get(clockwise_deg(frame))
         except STRANGE as error:
             raise ClipError(Reason.CORRUPT, f"a picture cannot be converted: {error}") from None
@@ -106,7 +122,7 @@ class Mp4Writer:
 
     def _start(self, width_px: int, height_px: int, turn: str | None) -> None:
         self._size_px = (width_px, height_px)
-        aspect = pixel_aspect(self._stream)
+        aspect = self._timing.pixel_aspect
         even = f"scale=max(2\\,trunc(iw*{aspect.numerator}/{aspect.denominator}/2)*2)"
         even += ":max(2\\,trunc(ih/2)*2),setsar=1"
         stream = ffmpeg.input("pipe:0", f="nut", protocol_whitelist="file,pipe").output(
@@ -125,10 +141,10 @@ class Mp4Writer:
         # would swallow what a signal (Ctrl-C) raises, and with it the bytes.
         assert self._process.stdin is not None
         self._nut = av.open(f"pipe:{self._process.stdin.fileno()}", "w", format="nut")
-        self._output = self._nut.add_stream("rawvideo", rate=self._stream.average_rate or 25)
+        self._output = self._nut.add_stream("rawvideo", rate=self._timing.rate)
         self._output.width, self._output.height = width_px, height_px
         self._output.pix_fmt = "yuv420p"
-        self._output.codec_context.time_base = self._stream.time_base
+        self._output.codec_context.time_base = self._timing.time_base
 
     def _add_sound(self, samples: NDArray[np.int16], sample_rate_hz: int) -> None:
         silent = self._path.with_suffix(".silent.mp4")

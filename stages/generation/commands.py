@@ -1,6 +1,7 @@
-"""The commands of `stages.generate` that families share: what each needs, takes and makes.
+"""What a command of `stages.generate` is: what it needs, takes and makes.
 
-A family adds its own by listing `Command`s in its record; `needs` tells which families have one.
+Those that families share stand in shared.py; a family adds its own by listing `Command`s in its
+record. `needs` tells which families have one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 from avdata.errors import SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.family import Family
+    from stages.generation.columns import Columns
     from stages.generation.inputs import Picture, Sound
-    from stages.generation.painter import Ability, Explains, HasLatents, Hears, Painter
+    from stages.generation.painter import Ability, Hears, Painter, Restyles
     from stages.generation.sheets import SheetRow
 
 SEVERAL, ONE = "media files, or keys of clips of the run", "a media file, or a clip's key"
@@ -25,11 +31,12 @@ PICTURE = "a still image, KEY (a clip's best frame) or KEY:FRAME"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The painter, and the options that all commands share."""
+    """The painter, what its family can, and the options that all commands share."""
 
     given: argparse.Namespace
     painter: Painter
     folder: Path  # for results
+    abilities: frozenset[Ability] = frozenset()
 
     def sounds(self, names: Sequence[str]) -> list[Sound]:
         """Return the sounds of these names, at the painter's rate and of its length at most."""
@@ -37,6 +44,21 @@ class Job:
 
         hears = cast("Hears", self.painter).hears
         return [read_sound(name, *hears, self.given.run, self.given.start_s) for name in names]
+
+    def frames(self, names: Sequence[str]) -> list[NDArray[np.uint8] | None]:
+        """Return what was seen where these sounds were heard; None where there is no picture."""
+        from stages.generation.inputs import read_frame
+
+        _, heard_s = cast("Hears", self.painter).hears
+        return [read_frame(name, heard_s, self.given.run, self.given.start_s) for name in names]
+
+    def columns(self) -> Columns:
+        """Return what stands in the columns: noises, or the contents that are restyled."""
+        from stages.generation.columns import Contents, Noises
+
+        if "restyles" in self.abilities:
+            return Contents(cast("Restyles", self.painter), self.pictures(self.given.content))
+        return Noises(cast("Hears", self.painter), self.given.number, self.given.seed)
 
     def pictures(self, names: Sequence[str]) -> list[Picture]:
         """Return the pictures of these names."""
@@ -51,8 +73,14 @@ class Job:
         painter = cast("Hears", self.painter)
         return read_input(name, lambda: painter.hears, self.given.run, self.given.start_s)
 
-    def write(self, title: str, rows: Sequence[SheetRow], steps: Sequence[SheetRow] = ()) -> None:
-        """Write the results and say where they are."""
+    def write(
+        self,
+        title: str,
+        rows: Sequence[SheetRow],
+        steps: Sequence[SheetRow] = (),
+        **more: Any,
+    ) -> None:
+        """Write the results and say where they are; more: plain values for result.json."""
         from stages.generation.results import SHEET_NAME, write_results
 
         given = self.given
@@ -62,6 +90,7 @@ class Job:
             "seed": given.seed,
             "options": options,
             "models": self.painter.sources,
+            **more,
         }
         write_results(self.folder, title, rows, facts, steps=steps)
         count = sum(len(row.images) for row in rows)
@@ -97,68 +126,16 @@ class Command:
         return (self.work.__doc__ or "").strip()
 
 
-def sound(job: Job) -> None:
-    """Pictures of each sound."""
-    from stages.generation.rows import sound_rows
-
-    given, painter = job.given, cast("Hears", job.painter)
-    rows = sound_rows(painter, job.sounds(given.sounds), given.number, given.seed)
-    job.write("Pictures of sounds", rows)
-
-
-def image(job: Job) -> None:
-    """Pictures in the manner of each picture, without any sound."""
-    from stages.generation.rows import image_rows
-
-    given = job.given
-    rows = image_rows(job.painter, job.pictures(given.images), given.number, given.seed)
-    job.write("Pictures like pictures", rows)
-
-
-def mix(job: Job) -> None:
-    """Pictures of several sounds heard together, each at a gain of its own."""
-    from stages.generation.rows import mix_rows
-
-    given, painter = job.given, cast("Hears", job.painter)
-    gains_db = given.gain_db or [0.0] * len(given.sounds)
-    if len(gains_db) != len(given.sounds):
-        raise SettingsError(f"{len(given.sounds)} sounds, but --gain-db was given {len(gains_db)}×")
-    rows = mix_rows(painter, job.sounds(given.sounds), gains_db, given.number, given.seed)
-    job.write("Sounds heard together", rows)
-
-
-def sweep(job: Job) -> None:
-    """Pictures of one sound at several volumes, the noise held fixed."""
-    from stages.generation.rows import sweep_rows
-
-    given, painter = job.given, cast("Hears", job.painter)
-    (one,) = job.sounds([given.sound])
-    rows = sweep_rows(painter, one, given.gains_db, given.number, given.seed)
-    job.write(f"{one.name}, softer and louder", rows, steps=rows)
-
-
-def interpolate(job: Job) -> None:
-    """Pictures between two features, of sounds or pictures, the noise held fixed."""
-    from stages.generation.rows import interpolation_rows
-
-    given, painter = job.given, cast("HasLatents", job.painter)
-    first, second = job.end(given.first), job.end(given.second)
-    shares = [n / (given.rows - 1) for n in range(given.rows)]
-    ends = (first, second)
-    rows = interpolation_rows(painter, ends, shares, given.way, given.number, given.seed)
-    job.write(f"From {first.name} to {second.name}", rows, steps=rows)
-
-
-def gradcam(job: Job) -> None:
-    """What in the spectrogram speaks for a feature (Grad-CAM)."""
-    from stages.generation.rows import gradcam_rows
-
-    given, painter = job.given, cast("Explains", job.painter)
-    toward = given.toward
-    if toward not in ("made", "own"):
-        (toward,) = job.pictures([toward])
-    rows = gradcam_rows(painter, job.sounds(given.sounds), toward, given.number, given.seed)
-    job.write("What it listens to", rows)
+def require_content(given: argparse.Namespace, family: Family) -> None:
+    """Raise SettingsError if a family that restyles is given no content, or another family some."""
+    if not hasattr(given, "content"):
+        return
+    if "restyles" in family.abilities and not given.content:
+        raise SettingsError(f"{family.title} restyles pictures: give --content, one or more")
+    if given.content and "restyles" not in family.abilities:
+        raise SettingsError(
+            f"--content: {family.title} paints of sounds alone, it restyles nothing"
+        )
 
 
 def positive(text: str) -> int:
@@ -189,78 +166,12 @@ def _rows(text: str) -> int:
 
 GAIN = within(-math.inf, 200)
 SOUNDS = Option(("sounds",), {"nargs": "+", "help": SEVERAL})
-
-COMMANDS = (
-    Command(work=sound, needs=frozenset({"hears"}), options=(SOUNDS,)),
-    Command(
-        work=image,
-        needs=frozenset({"sees"}),
-        options=(Option(("images",), {"nargs": "+", "help": PICTURE}),),
-    ),
-    Command(
-        work=mix,
-        needs=frozenset({"hears"}),
-        options=(
-            SOUNDS,
-            Option(
-                ("--gain-db",),
-                {
-                    "type": GAIN,
-                    "action": "append",
-                    "help": "gain of each sound, in their order (0)",
-                },
-            ),
-        ),
-    ),
-    Command(
-        work=sweep,
-        needs=frozenset({"hears"}),
-        options=(
-            Option(("sound",), {"help": ONE}),
-            Option(
-                ("--gains-db",),
-                {
-                    "type": GAIN,
-                    "nargs": "+",
-                    "default": [-40, -30, -20, -10, 0, 10, 20],
-                    "metavar": "G",
-                    "help": "gains in dB, one row each",
-                },
-            ),
-        ),
-    ),
-    Command(
-        work=interpolate,
-        needs=frozenset({"hears", "sees", "has_latents"}),
-        options=(
-            *(
-                Option((end,), {"help": f"{ONE}; or a still image, or image:KEY"})
-                for end in ("first", "second")
-            ),
-            Option(("--rows",), {"type": _rows, "default": 7, "help": "steps (7)"}),
-            Option(
-                ("--way",),
-                {
-                    "choices": ("lerp", "slerp"),
-                    "default": "lerp",
-                    "help": "mean of features, equal angles",
-                },
-            ),
-        ),
-    ),
-    Command(
-        work=gradcam,
-        needs=frozenset({"hears", "sees", "explains"}),
-        options=(
-            SOUNDS,
-            Option(
-                ("--toward",),
-                {
-                    "default": "own",
-                    "help": "own: its feature; made: its pictures; or an image (own)",
-                },
-            ),
-        ),
-    ),
+CONTENT = Option(
+    ("--content",),
+    {
+        "nargs": "+",
+        "metavar": "PICTURE",
+        "help": f"what is restyled, by families that do: {PICTURE}",
+    },
 )
-"""Families that have what a command needs offer it."""
+ROWS = Option(("--rows",), {"type": _rows, "default": 7, "help": "steps (7)"})

@@ -36,12 +36,14 @@ class InputError(AvdataError):
 class Sound:
     """Mono sound as it was recorded: float32 [n], full scale ±1, never normalised.
 
-    name: keys the noise of its pictures and labels them.
+    name: keys the noise of its pictures and labels them. fitted: it has been through a front-end's
+    `fit` and was set to its level since; nothing normalises it again.
     """
 
     name: str
     samples: NDArray[np.float32]
     rate_hz: int
+    fitted: bool = False
 
     @property
     def duration_s(self) -> float:
@@ -124,6 +126,23 @@ def read_picture(where: str, run: str | None = None) -> Picture:
     except ClipError as error:
         hint = "; give a still image, or a clip of a run" if path.is_file() else ""
         raise InputError(f"{where}: {error.detail}{hint}") from None
+
+
+def read_frame(
+    where: str, heard_s: float, run: str | None = None, start_s: float = 0.0
+) -> NDArray[np.uint8] | None:
+    """Return the picture [H, W, 3] in the middle of the `heard_s` from start_s on of a video.
+
+    Of a clip of a run its best frame. None for what shows nothing there.
+    """
+    from avdata.media.films import still
+
+    if Path(where).is_file():
+        return still(Path(where), start_s, heard_s)
+    row, store = _clip(where, run, "sound")
+    if row["jpg_offset"] is None:
+        return None
+    return frames.decode_jpeg(read_ranges(store, [_frame(row, where, "")])[0])
 
 
 def _decode(path: Path, rate_hz: int, max_s: float, start_s: float) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stages.nn.encoder import Encoder
     from stages.nn.sphere import Way
 
-Ability = Literal["hears", "sees", "has_latents", "inverts", "explains"]
+Ability = Literal["hears", "sees", "restyles", "has_latents", "inverts", "explains"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +86,29 @@ class Hears(Painter, Protocol):
 
     def spectrogram(self, fitted: NDArray[np.float32]) -> Tensor:
         """Return what the audio encoder sees, [1, 1, F, N], of fitted sound [n_samples]."""
+        ...
+
+
+class Restyles(Hears, Protocol):
+    """Draws a given picture anew, in the style of a sound; it paints nothing of a sound alone.
+
+    What it makes of a picture, and of a sound, is made once, and drawn as often as one likes.
+    """
+
+    def sized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a picture [H, W, 3] of any size as it is drawn anew: [h, w, 3], of its shape."""
+        ...
+
+    def content(self, images: NDArray[np.uint8]) -> Tensor:
+        """Return what it keeps [B, ...] of sized pictures [B, h, w, 3]."""
+        ...
+
+    def style(self, sounds: Sequence[Sound]) -> Tensor:
+        """Return what it hears [B, D] in sounds."""
+        ...
+
+    def restyled(self, content: Tensor, style: Tensor) -> NDArray[np.uint8]:
+        """Return pictures [B, h, w, 3] of contents [B, ...] and styles [B, D], row by row."""
         ...
 
 

@@ -1,29 +1,32 @@
 """What the shared commands make, as rows of a contact sheet; they know painters, no family.
 
-Pictures in one column share their noise within a row and, wherever rows are steps of one thing
-(gains, shares, mixes), across rows: what differs between them is what was changed.
+Pictures in one column share their noise, or the picture they restyle, wherever rows are steps of
+one thing (gains, shares, mixes): what differs between them is what was changed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from avdata.frames import squash
+from stages.generation.columns import Columns, Noises
 from stages.generation.inputs import Picture, Sound
 from stages.generation.painter import Ask, Explains, HasLatents, Hears, Painter
 from stages.generation.sheets import (
     Panel,
     SheetRow,
+    beside,
     panel_size,
     picture_panel,
     share_panel,
     sound_panel,
 )
-from stages.generation.sounds import amplitude, fit, mixed
+from stages.generation.sounds import amplitude, fit, together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,9 +36,18 @@ if TYPE_CHECKING:
 Toward = Literal["made", "own"]
 
 
-def sound_rows(painter: Hears, sounds: Sequence[Sound], n: int, seed: int) -> list[SheetRow]:
-    """Return n pictures of each sound."""
-    return [sound_row(painter, sound, n, seed, sound.name) for sound in sounds]
+def sound_rows(
+    columns: Columns,
+    sounds: Sequence[Sound],
+    frames: Sequence[NDArray[np.uint8] | None] | None = None,
+) -> list[SheetRow]:
+    """Return pictures of each sound; frames: what was seen where it was heard, for those known."""
+    seen = frames or [None] * len(sounds)
+    rows = [sound_row(columns, sound, sound.name) for sound in sounds]
+    return [
+        row if frame is None or row.panel is None else replace(row, panel=beside(row.panel, frame))
+        for row, frame in zip(rows, seen, strict=True)
+    ]
 
 
 def image_rows(painter: Painter, pictures: Sequence[Picture], n: int, seed: int) -> list[SheetRow]:
@@ -54,31 +66,53 @@ def image_rows(painter: Painter, pictures: Sequence[Picture], n: int, seed: int)
 
 
 def mix_rows(
-    painter: Hears, sounds: Sequence[Sound], gains_db: Sequence[float], n: int, seed: int
+    columns: Columns, sounds: Sequence[Sound], gains_db: Sequence[float]
 ) -> list[SheetRow]:
     """Return pictures of each sound alone at its gain, then of their sum; the noise is the same."""
     name = " + ".join(sound.name for sound in sounds)
     rows = [
-        sound_row(painter, sound, n, seed, name, gain_db)
+        sound_row(columns, sound, name, gain_db)
         for sound, gain_db in zip(sounds, gains_db, strict=True)
     ]
-    spec = painter.spec
-    fitted = mixed([fit(s, spec) for s in sounds], [amplitude(g) for g in gains_db])
-    together = SheetRow(
+    heard = together(sounds, [amplitude(gain_db) for gain_db in gains_db], columns.painter.spec)
+    mix = SheetRow(
         title=name,
         note="mixed",
-        panel=heard_panel(painter, fitted),
-        images=_painted(painter, Sound(name, fitted, spec.sample_rate_hz), name, n, seed),
+        panel=heard_panel(columns.painter, heard.samples),
+        images=columns.of(heard, name),
+        headings=columns.headings,
         facts={"sounds": [s.name for s in sounds], "gains_db": list(gains_db)},
     )
-    return [*rows, together]
+    return [*rows, mix]
 
 
-def sweep_rows(
-    painter: Hears, sound: Sound, gains_db: Sequence[float], n: int, seed: int
+def blend_rows(
+    columns: Columns, sounds: Sequence[Sound], shares: Sequence[Sequence[float]]
 ) -> list[SheetRow]:
+    """Return pictures of Σ wᵢ xᵢ for each w of `shares`, whose numbers add up to 1.
+
+    Each sound is fitted by itself and so has its own full level; the noise is held fixed.
+    """
+    name = " + ".join(sound.name for sound in sounds)
+    rows = []
+    for weights in shares:
+        heard = together(sounds, weights, columns.painter.spec)
+        parts = zip(weights, sounds, strict=True)
+        rows.append(
+            SheetRow(
+                title=" · ".join(f"{weight:.0%} {sound.name}" for weight, sound in parts),
+                panel=heard_panel(columns.painter, heard.samples),
+                images=columns.of(heard, name),
+                headings=columns.headings,
+                facts={"sounds": [s.name for s in sounds], "shares": list(weights)},
+            )
+        )
+    return rows
+
+
+def sweep_rows(columns: Columns, sound: Sound, gains_db: Sequence[float]) -> list[SheetRow]:
     """Return pictures of one sound at several volumes; the noise is held fixed."""
-    return [sound_row(painter, sound, n, seed, sound.name, gain_db) for gain_db in gains_db]
+    return [sound_row(columns, sound, sound.name, gain_db) for gain_db in gains_db]
 
 
 def interpolation_rows(
@@ -122,7 +156,7 @@ def gradcam_rows(
     rows = []
     for sound in sounds:
         fitted = fit(sound, painter.spec)
-        images = _painted(painter, sound, sound.name, n, seed)
+        images = Noises(painter, n, seed).of(sound, sound.name)
         target, name = None, "its own feature"
         if isinstance(toward, Picture):
             target, name = painter.latent(toward), toward.name
@@ -145,16 +179,11 @@ def gradcam_rows(
 
 
 def sound_row(
-    painter: Hears,
-    sound: Sound,
-    n: int,
-    seed: int,
-    noise_key: str,
-    gain_db: float | None = None,
+    columns: Columns, sound: Sound, noise_key: str, gain_db: float | None = None
 ) -> SheetRow:
-    """Return n pictures of a sound; a gain that is given stands in the title."""
-    spec = painter.spec
-    louder = at_gain(painter, sound, gain_db or 0.0)
+    """Return the pictures of a sound; a gain that is given stands in the title."""
+    spec = columns.painter.spec
+    louder = at_gain(columns.painter, sound, gain_db or 0.0)
     longest_s = spec.n_samples / spec.sample_rate_hz
     heard_s = min(sound.duration_s, longest_s)
     sign = "+" if gain_db and gain_db > 0 else ""
@@ -163,8 +192,9 @@ def sound_row(
     return SheetRow(
         title=f"{sound.name}{level}",
         note=f"{heard_s:.4g} s" + (f", {filled}" if sound.duration_s < longest_s else ""),
-        panel=heard_panel(painter, louder.samples),
-        images=_painted(painter, louder, noise_key, n, seed),
+        panel=heard_panel(columns.painter, louder.samples),
+        images=columns.of(louder, noise_key),
+        headings=columns.headings,
         facts={
             "sound": sound.name,
             "duration_s": sound.duration_s,
@@ -176,8 +206,7 @@ def sound_row(
 
 def at_gain(painter: Hears, sound: Sound, gain_db: float) -> Sound:
     """Return the sound fitted to the front-end, then amplified."""
-    fitted = mixed([fit(sound, painter.spec)], [amplitude(gain_db)])
-    return Sound(sound.name, fitted, sound.rate_hz)
+    return together([sound], [amplitude(gain_db)], painter.spec)
 
 
 def heard_panel(
@@ -197,12 +226,6 @@ def resized(painter: Painter, picture: Picture) -> NDArray[np.uint8]:
     """Return a picture at the size of the painter's own."""
     side = painter.resolution_px
     return np.array(squash(picture.image, side, side))
-
-
-def _painted(
-    painter: Painter, sound: Sound, noise_key: str, n: int, seed: int
-) -> NDArray[np.uint8]:
-    return painter.paint([Ask(key=noise_key, number=i, sound=sound) for i in range(n)], seed)
 
 
 def _end_panel(painter: Hears, end: Sound | Picture) -> Panel:

@@ -27,11 +27,13 @@ LOUDEST, QUIETEST = 99.7, 1.0  # percentiles that span the colours
 FRAME_MS, HOLD_MS = 350, 900  # of a GIF: each step, and its two ends
 
 Panel = Image.Image
+Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+"""Pictures [H, W, 3]; an array [n, R, R, 3] if all have one size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetRow:
-    """Pictures uint8 [n, R, R, 3] of one sound, picture or step, and what they were made from.
+    """Pictures of one sound, picture or step, and what they were made from.
 
     facts: plain values for result.json. headings: over each picture, if they differ.
     """
@@ -39,7 +41,7 @@ class SheetRow:
     title: str
     note: str = ""
     panel: Panel | None = None
-    images: NDArray[np.uint8]
+    images: Images
     headings: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,6 +50,11 @@ def panel_size(resolution: int) -> tuple[int, int]:
     """Return width and height of the panel beside pictures of this side."""
     side = cell_px(resolution)
     return round(1.9 * side), side
+
+
+def cell_of(row: SheetRow) -> int:
+    """Return the side of the squares in which a row's pictures are shown whole."""
+    return cell_px(max(max(image.shape[:2]) for image in row.images))
 
 
 def cell_px(resolution: int) -> int:
@@ -126,6 +133,15 @@ def picture_panel(image: NDArray[np.uint8], size: tuple[int, int]) -> Panel:
     return panel
 
 
+def beside(panel: Panel, image: NDArray[np.uint8]) -> Panel:
+    """Return a panel with a picture [H, W, 3] at its right, whole, of the panel's height."""
+    side = panel.height
+    wider = Image.new("RGB", (panel.width + GAP_PX + side, side), PAPER)
+    wider.paste(panel, (0, 0))
+    wider.paste(picture_panel(image, (side, side)), (panel.width + GAP_PX, 0))
+    return wider
+
+
 def share_panel(share: float, names: tuple[str, str], size: tuple[int, int]) -> Panel:
     """Draw how much of each of two ends a step has."""
     panel = Image.new("RGB", size, PAPER)
@@ -147,7 +163,7 @@ def contact_sheet(title: str, note: str, rows: Sequence[SheetRow]) -> Image.Imag
     """
     if not rows:
         raise ValueError("a sheet needs at least one row")
-    sides = [cell_px(row.images.shape[1]) for row in rows]
+    sides = [cell_of(row) for row in rows]
     panel_px = max((row.panel.width + 2 * GAP_PX for row in rows if row.panel), default=0)
     widths = [len(row.images) * (side + GAP_PX) for row, side in zip(rows, sides, strict=True)]
     width = 2 * MARGIN_PX + max(panel_px + max(widths) - GAP_PX, 520)
@@ -187,7 +203,7 @@ def _draw_row(
         if n < len(row.headings):
             heading_text = fitted_line(row.headings[n], side, 12)
             draw_text(draw, x + side / 2, top, heading_text, 12, MUTED, "ma")
-        sheet.paste(_enlarged(image, side), (x, top + heading))
+        _paste(sheet, image, (x, top + heading), side)
 
 
 def unrolled(row: SheetRow) -> list[SheetRow]:
@@ -200,11 +216,11 @@ def film(rows: Sequence[SheetRow]) -> list[Image.Image]:
     """Return one frame per row, there and back: its pictures side by side over its title."""
     frames = []
     for row in rows:
-        side = cell_px(row.images.shape[1])
+        side = cell_of(row)
         step = side + GAP_PX
         frame = Image.new("RGB", (len(row.images) * step + GAP_PX, side + 34), PAPER)
         for n, image in enumerate(row.images):
-            frame.paste(_enlarged(image, side), (GAP_PX + n * step, GAP_PX))
+            _paste(frame, image, (GAP_PX + n * step, GAP_PX), side)
         draw = ImageDraw.Draw(frame)
         title = fitted_line(row.title, frame.width - 2 * GAP_PX, 14)
         draw_text(draw, frame.width / 2, side + 21, title, 14, INK, "mm")
@@ -222,7 +238,12 @@ def save_gif(frames: Sequence[Image.Image], path: Path) -> None:
     )
 
 
-def _enlarged(image: NDArray[np.uint8], side: int) -> Image.Image:
+def _paste(sheet: Image.Image, image: NDArray[np.uint8], at: tuple[int, int], side: int) -> None:
+    """Show a picture in the middle of its square, small ones enlarged by a whole number."""
     picture = Image.fromarray(image)
-    small = picture.width < side
-    return picture.resize((side, side), Image.Resampling.BICUBIC) if small else picture
+    times = max(1, side // max(picture.size))
+    if times > 1:
+        size = (times * picture.width, times * picture.height)
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    x, y = ((side - length) // 2 for length in picture.size)
+    sheet.paste(picture, (at[0] + x, at[1] + y))

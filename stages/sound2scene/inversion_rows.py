@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.engine.rng import generator_for
+from stages.generation.columns import Noises
 from stages.generation.inputs import Picture, Sound
 from stages.generation.rows import at_gain, resized, size_of, sound_row
 from stages.generation.sheets import SheetRow, picture_panel
@@ -74,7 +75,8 @@ def edit_rows(
     """
     ends = list(zip((source, target), gains_db, strict=True))
     name = f"{source.name} to {target.name}"
-    sounds = [sound_row(model, sound, n, seed, name, gain_db) for sound, gain_db in ends]
+    noises = Noises(model, n, seed)
+    sounds = [sound_row(noises, sound, name, gain_db) for sound, gain_db in ends]
     away, to = (model.hear(at_gain(model, sound, gain_db)) for sound, gain_db in ends)
     again, found = inversion_row(model, picture, seed, **search)
     images = [model.draw(edited(found.h, away, to, strength), found.z) for strength in strengths]

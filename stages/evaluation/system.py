@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stages.evaluation.studio import Studio
     from stages.family import Family
+    from stages.pairs.clips import Clips
 
 OF_PICTURES = ("recall", "frechet", "inception")
 """Figures of any set of pictures that stand beside the real frames."""
@@ -35,7 +36,9 @@ class System:
 
     samples: its pictures in the order of the test clips; number: other ones as good, where it
     `varies`: of another noise. figures: which apply, by their names in `evaluation/figures.py` or
-    the family's own. hears: whether it rests on the sounds' features.
+    the family's own. hears: whether it rests on the sounds' features. contents: of each row the
+    clip whose frame it starts from, where it restyles pictures (`evaluation/contents.py` chooses
+    them). at_gain: its pictures where all sounds are so many times as loud.
     """
 
     name: str
@@ -44,6 +47,8 @@ class System:
     figures: tuple[str, ...] = OF_PICTURES
     varies: bool = False
     hears: bool = False
+    contents: Callable[[Studio], Clips] | None = None
+    at_gain: Callable[[Studio, float], Samples] | None = None
 
 
 def real(studio: Studio, number: int) -> Samples:

@@ -31,7 +31,8 @@ Ability = Literal["hears", "sees", "restyles", "has_latents", "inverts", "explai
 class Ask:
     """One picture that is asked for: of a sound, like or from a picture, of a text, or several.
 
-    key, number: which noise it gets; pictures of one key differ by their numbers.
+    key, number: which noise it gets; pictures of one key differ by their numbers. style: another
+    picture, whose style the first is to take.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Ask:
     sound: Sound | None = None
     picture: Picture | None = None
     text: str | None = None
+    style: Picture | None = None
 
 
 class Painter(Protocol):

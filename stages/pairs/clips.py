@@ -11,7 +11,7 @@ only if they are asked for, so that a step on cached features reads and decodes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -62,7 +62,10 @@ class Clips:
 
     def where(self, kept: Iterable[bool]) -> Clips:
         """Return the clips marked by `kept`; frames keep their numbers."""
-        rows = [row for row, keep in enumerate(kept) if keep]
+        return self.chosen([row for row, keep in enumerate(kept) if keep])
+
+    def chosen(self, rows: Sequence[int]) -> Clips:
+        """Return the clips of these rows, in this order, repeated where a row is."""
         return replace(
             self,
             keys=[self.keys[row] for row in rows],
@@ -70,7 +73,7 @@ class Clips:
             sources=[self.sources[row] for row in rows],
             sounds=[self.sounds[row] for row in rows],
             frames=[self.frames[row] for row in rows],
-            first_frame=self.first_frame[rows],
+            first_frame=self.first_frame[list(rows)],
         )
 
     def decoded(self, key: str, decode: Callable[..., T], *arguments: Any) -> T:

@@ -14,7 +14,7 @@ import pytest
 from tests.import_graph import Graph, circles, import_graph
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = {"sound2scene", "avstyle", "sound_guided", "sound2vision"}
+FAMILIES = {"sound2scene", "adain", "avstyle", "sound_guided", "sound2vision"}
 TABLES = {"families", "models", "programs"}  # what there is by name, imported when it is used
 MAY_IMPORT: dict[str, set[str]] = {
     "programs": set(),

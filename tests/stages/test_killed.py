@@ -73,6 +73,14 @@ STAGES: dict[str, dict[str, Any]] = {
         "data": {"held_out_share": 0.3, "val_batch_size": 4, "image_size_px": 32, "input_px": None},
         "train": {**TRAIN, "batch_size": 4},
     },
+    "train_adain": {
+        "encoder": "random",
+        "width": 4,
+        "levels": 3,
+        "load_px": 24,
+        "crop_px": 16,
+        "train": {**TRAIN, "accumulate": 2},
+    },
     "train_inception": {
         "start": "nothing",
         "source_px": 32,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.avstyle.adain import AdaIn, Decoder, adain
+from stages.adain.model import AdaIn, Decoder, adain
 
 
 def test_the_layer_in_float64() -> None:
@@ -53,12 +53,12 @@ def test_gradients_go_to_the_decoder_alone(small: AdaIn) -> None:
 
 @torch.no_grad()
 def test_alpha_goes_from_the_content_to_the_style(small: AdaIn) -> None:
-    content, style = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 24, 16)
-    own = small.encoder(content)[-1]
-    torch.testing.assert_close(
-        small.restyle(content, style, alpha=0), small.decoder(own).clamp(0, 1)
-    )
+    content, style = 2 * torch.rand(2, 3, 16, 16) - 1, 2 * torch.rand(2, 3, 24, 16) - 1
+    own = small.encoder(content / 2 + 0.5)[-1]  # it sees [0, 1]
+    back = 2 * small.decoder(own) - 1
+    torch.testing.assert_close(small.restyle(content, style, alpha=0), back.clamp(-1, 1))
     whole = small(content, style)
-    torch.testing.assert_close(small.restyle(content, style), whole.picture.clamp(0, 1))
-    torch.testing.assert_close(whole.target, adain(own, small.encoder(style)[-1]))
+    torch.testing.assert_close(small.restyle(content, style), whole.picture.clamp(-1, 1))
+    torch.testing.assert_close(whole.target, adain(own, small.encoder(style / 2 + 0.5)[-1]))
     assert whole.picture.shape == content.shape
+    assert [f.shape[1] for f in whole.made] == [8, 16, 32]

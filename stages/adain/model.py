@@ -1,4 +1,4 @@
-"""AdaIN: a picture in the style of another one, in one pass; a baseline that does not hear.
+"""AdaIN: a picture in the style of another one, in one pass.
 
 Huang & Belongie, Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization, ICCV
 2017.
@@ -24,7 +24,7 @@ def adain(content: Tensor, style: Tensor) -> Tensor:
 class Restyled(NamedTuple):
     """A picture in another's style, and what its losses compare.
 
-    picture: [B, 3, H, W], about [0, 1], not clipped. target: t, the features it was made of. made,
+    picture: [B, 3, H, W], about [-1, 1], not clipped. target: t, the features it was made of. made,
     style: features of each level of the picture and of the other one.
     """
 
@@ -59,29 +59,41 @@ class Decoder(nn.Module):
 
 
 class AdaIn(nn.Module):
-    """Pictures [B, 3, H, W] and pictures whose style they take [B, 3, h, w], both in [0, 1].
+    """Pictures [B, 3, H, W] and pictures whose style they take [B, 3, h, w], both in [-1, 1].
 
     The encoder is not trained; its weights stand in the same file. Sides are multiples of
-    2^(levels − 1), and so large that the last level has two places at least to each side.
+    2^(levels - 1), and at least twice that. side_px: the side that it was trained on.
     """
 
-    def __init__(self, *, width: int = 64, levels: int = 4, kind: Kind = "normalised") -> None:
+    def __init__(
+        self, *, width: int = 64, levels: int = 4, kind: Kind = "normalised", side_px: int = 256
+    ) -> None:
         super().__init__()
+        self.side_px = side_px
         self.encoder = Vgg19(width=width, levels=levels, kind=kind).requires_grad_(False)
         self.decoder = Decoder(width=width, levels=levels)
 
     def forward(self, content: Tensor, style: Tensor) -> Restyled:
-        wanted = self.encoder(style)
-        target = adain(self.encoder(content)[-1], wanted[-1])
-        picture = self.decoder(target)
-        return Restyled(picture, target, self.encoder(picture), wanted)
+        wanted = self.features(style)
+        target = adain(self.features(content)[-1], wanted[-1])
+        picture = self.picture(target)
+        return Restyled(picture, target, self.features(picture), wanted)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Return the encoder's features of each level [B, C_l, h, w]."""
+        found: list[Tensor] = self.encoder((pictures + 1) / 2)
+        return found
+
+    def picture(self, features: Tensor) -> Tensor:
+        """Return what the decoder makes of features of the last level, not clipped."""
+        made: Tensor = 2 * self.decoder(features) - 1
+        return made
 
     def restyle(self, content: Tensor, style: Tensor, alpha: float = 1.0) -> Tensor:
-        """Return pictures in [0, 1]; alpha: from the content's own style, 0, to the other's, 1.
+        """Return pictures in [-1, 1]; alpha: from the content's own style, 0, to the other's, 1.
 
-        T = g((1 − α) f(c) + α AdaIN(f(c), f(s))) (equation 14).
+        T = g((1 - α) f(c) + α AdaIN(f(c), f(s))) (equation 14).
         """
-        own = self.encoder(content)[-1]
-        target = adain(own, self.encoder(style)[-1])
-        picture: Tensor = self.decoder((1 - alpha) * own + alpha * target)
-        return picture.clamp(0, 1)
+        own = self.features(content)[-1]
+        target = adain(own, self.features(style)[-1])
+        return self.picture((1 - alpha) * own + alpha * target).clamp(-1, 1)

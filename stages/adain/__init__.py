@@ -1,0 +1,1 @@
+"""AdaIN: pictures in the style of other pictures. README.md beside this file says how."""

@@ -2,7 +2,8 @@
 
 One picture for each test clip and system. R@k: does the picture show the sound's class? FID and IS:
 do pictures look real and varied? Diversity: do pictures of one sound differ? Modality gap: how far
-apart are sounds and pictures in a latent space? All intervals are over source videos.
+apart are sounds and pictures in a latent space? AVC, CLIP, structure and more: of pictures restyled
+by a sound. All intervals are over source videos.
 docs/evaluation.md says what is compared with what.
 
 Writes results.json, results.md, evaluation.html, section.html, clips.jsonl (a line for each clip),
@@ -17,7 +18,7 @@ import importlib.util
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,12 +28,21 @@ from avdata.config import Pipeline
 from avdata.errors import SettingsError, ShardError
 from avdata.report.training import SECTION
 from avdata.store import Store
+from avdata.strict import section as settings_section
 from avdata.strict import setting
 from stages.engine.fabric import set_float32_precision
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation import scores
-from stages.evaluation.figures import Judged, judge_warnings, measured, reported
-from stages.evaluation.judges import JudgeName, Recall, open_clip, open_judges, open_looks
+from stages.evaluation.figures import guessed, judge_warnings, measured, reported
+from stages.evaluation.judged import Judged
+from stages.evaluation.judges import (
+    JudgeName,
+    Recall,
+    open_clip,
+    open_judges,
+    open_looks,
+    open_pair_judges,
+)
 from stages.evaluation.labelled import read_labelled
 from stages.evaluation.page import Evaluation, make_examples, page, section
 from stages.evaluation.painters import Painters, own_encoder, trained_here
@@ -40,6 +50,7 @@ from stages.evaluation.studio import Studio
 from stages.evaluation.study import write_items
 from stages.evaluation.system import REAL, System, find_systems
 from stages.evaluation.tables import to_markdown
+from stages.evaluation.wishes import RestylingSettings
 from stages.families import families
 from stages.judges.clip import DEFAULT
 from stages.judges.inception import Resize
@@ -47,7 +58,7 @@ from stages.judges.table import Wish
 from stages.metrics.bootstrap import RESAMPLES
 from stages.metrics.frechet import Reference
 from stages.metrics.projection import Method
-from stages.metrics.retrieval import KS, chance
+from stages.metrics.retrieval import KS
 from stages.pairs.features import FeatureCache
 from stages.pairs.samples import frames_of
 
@@ -115,6 +126,9 @@ class Settings:
     projection: Method = setting(
         "tsne", "Plot of the latent space: tsne, umap (pip install 'avdata[umap]') or pca."
     )
+    restyling: RestylingSettings = settings_section(
+        RestylingSettings, "Figures of pictures that were made of a picture and a sound."
+    )
     parts: dict[str, str] = setting(
         {},
         "Folders or checkpoints in the place of what was trained here, by part: generator, "
@@ -173,7 +187,16 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     side = settings.judged_px
     samples = {one: one.samples(studio, 0).resized(side) for one in systems}
     known = frames_of(train.clips).resized(side)
-    judges = open_judges(looks, clip, why_not, train, known, classes, features)
+    asked = {figure for system in systems for figure in system.figures}
+    pairs = open_pair_judges(
+        asked,
+        settings.restyling.avc,
+        stage_folder(pipeline, "train_avc"),
+        test.clips.sample_rate_hz,
+        clip or settings.clip,
+        device,
+    )
+    judges = open_judges(looks, clip, why_not, train, known, classes, features, pairs)
 
     ks = [k for k in KS if k < len(classes)]  # among as many as there are, all are right
     real = frames_of(test.clips).resized(side)
@@ -194,6 +217,7 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
             judged_px=side,
             is_splits=settings.is_splits,
             varied=settings.varied,
+            restyling=settings.restyling,
         )
 
     figures: dict[str, Any] = {}
@@ -226,8 +250,9 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
             "judged_px": side,
             "FID_reference": f"{len(real)} real frames of {settings.split}, one a clip",
         },
+        "restyling": asdict(settings.restyling),
         "warnings": warnings,
-        "chance": {f"R@{k}": chance(k, len(classes)) for k in ks},
+        "chance": guessed(figures.values(), ks, len(classes)),
         "titles": {system.name: system.title for system in systems},
         "systems": figures,
         **reported(systems, figures),

@@ -8,7 +8,7 @@ from types import TracebackType
 EXTRAS = {
     **dict.fromkeys(("lightning_fabric", "onnx", "safetensors", "tensorboard"), "train"),
     **dict.fromkeys(("torch", "torchaudio"), "train"),
-    **dict.fromkeys(("sklearn", "transformers"), "eval"),
+    **dict.fromkeys(("h5py", "sklearn", "transformers"), "eval"),
     "umap": "umap",
 }
 """Module → the extra of avdata that brings it."""

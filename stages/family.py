@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.evaluation.figures import Column, Figure
     from stages.evaluation.grid import Grid
+    from stages.evaluation.judged import Column, Figure
     from stages.evaluation.papers import PaperTable
     from stages.evaluation.studio import Studio
     from stages.evaluation.system import System

@@ -19,6 +19,7 @@ MODELS: dict[str, str] = {
     "swav": "stages.image_encoder.model:SwAV",
     "localizer": "stages.localizer.model:Localizer",
     "inception": "stages.nn.inception:InceptionV3",
+    "avc": "stages.nn.avc:AvcNetwork",
 }
 """Name → `module:factory` of what several families use; the others stand in families' records."""
 

@@ -195,9 +195,32 @@ LOCALIZER = AudioSpec(
 )
 """The sound-source localizer: 64 log mel bands of the power, [1, 64, 998] for 10 s."""
 
+OPENL3 = AudioSpec(
+    name="openl3",
+    sample_rate_hz=48000,
+    n_samples=48000,
+    fill="zeros",
+    n_fft=512,
+    window="hann",
+    window_length=512,
+    hop=242,
+    edges="none",
+    quantity="magnitude",
+    log="decibel",
+    log_offset=1e-10,
+)
+"""OpenL3, linear: the magnitude as if it were a power, in decibels, [1, 257, 197] for 1 s. Its own
+range is 0 at the window's maximum to -80, this one's 1 to 0."""
+
+AVC = replace(LOCALIZER, name="avc", n_samples=48000, fill="tile")
+"""Audio-visual correspondence: as the localizer, of 3 s, [1, 64, 298]."""
+
 SPECS = {
     spec.name: spec
-    for spec in (SOUND2SCENE, AVSTYLE, SOUND_GUIDED, SOUND_GUIDED_RELATIVE, YAMNET, LOCALIZER)
+    for spec in (
+        *(SOUND2SCENE, AVSTYLE, SOUND_GUIDED, SOUND_GUIDED_RELATIVE),
+        *(YAMNET, LOCALIZER, OPENL3, AVC),
+    )
 }
 
 

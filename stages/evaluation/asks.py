@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from avdata.strict import digest
 from stages.generation.inputs import Picture, Sound
 from stages.generation.painter import Ask
+from stages.generation.sounds import together
 from stages.pairs.clips import Clips
 from stages.pairs.samples import Samples, frames_of, sounds_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from avdata.audio.spec import AudioSpec
 
 
@@ -22,8 +26,9 @@ class Asks:
 
     clips: they key the noise, and give the sound where `hears`, the front-end, is given. contents,
     styles: of each row the clip whose best frame is handed over, as the picture and as the one
-    whose style it takes; None: no picture. texts: of each row. Raises ValueError unless all have
-    the same number of rows.
+    whose style it takes; None: no picture. texts: of each row. gain: factor of the sounds once they
+    are fitted to the front-end; None: they are handed over as they were recorded. ValueError unless
+    all have the same number of rows.
     """
 
     clips: Clips
@@ -31,6 +36,7 @@ class Asks:
     contents: Clips | None = None
     texts: Sequence[str] | None = None
     styles: Clips | None = None
+    gain: float | None = None
 
     def __post_init__(self) -> None:
         given = (self.clips, self.contents, self.texts, self.styles)
@@ -52,6 +58,7 @@ class Asks:
             "contents": None if frames is None else dict(frames.identity),
             "texts": None if self.texts is None else digest(list(self.texts)),
             **({} if styles is None else {"styles": dict(styles.identity)}),
+            **({} if self.gain is None else {"gain": self.gain}),
         }
 
     def read(self, rows: Sequence[int], number: int = 0) -> list[Ask]:
@@ -64,15 +71,19 @@ class Asks:
             Ask(
                 key=self.clips.keys[row],
                 number=number,
-                sound=None
-                if samples is None
-                else Sound(self.clips.keys[row], samples, self.clips.sample_rate_hz),
+                sound=None if samples is None else self._sound(row, samples),
                 picture=None if image is None else Picture(self.clips.keys[row], image),
                 text=None if self.texts is None else self.texts[row],
                 style=None if model is None else Picture(self.clips.keys[row], model),
             )
             for row, samples, image, model in zip(rows, heard, shown, models, strict=True)
         ]
+
+    def _sound(self, row: int, samples: NDArray[np.float32]) -> Sound:
+        sound = Sound(self.clips.keys[row], samples, self.clips.sample_rate_hz)
+        if self.gain is None or self.hears is None:
+            return sound
+        return together([sound], [self.gain], self.hears)
 
     def _sounds(self) -> Samples | None:
         return None if self.hears is None else sounds_of(self.clips, self.hears.sample_rate_hz)

@@ -4,88 +4,38 @@ recall      R@1, R@5, R@10: does the picture show the clip's class?
 frechet     FID to the real frames of the same clips
 inception   IS of the whole set, and over splits
 diversity   how much pictures of one sound differ, beside how much real frames of a class do
+
+Those of pictures that were made of a picture and a sound stand in `restyling.py`: correspondence,
+scene_changes, clip_text, structure, follows, louder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from stages.evaluation import scores
-from stages.evaluation.judges import Judges
-from stages.evaluation.scores import Sampling
-from stages.evaluation.studio import Studio
+from stages.evaluation.judged import Column, Figure, Judged
+from stages.evaluation.restyling import RESTYLING
 from stages.evaluation.system import System
 from stages.family import Family
-from stages.metrics.frechet import Reference
-from stages.metrics.retrieval import chance, hits_at_k
-from stages.pairs.samples import Samples
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """How a figure is written in a table: its heading, and a share in percent or `digits`."""
-
-    name: str
-    heading: str
-    percent: bool = False
-    digits: int = 2
-
+from stages.metrics.retrieval import chance
 
 COLUMNS = (
     *(Column(f"R@{k}", f"R@{k} %", percent=True, digits=1) for k in (1, 5, 10)),
     Column("FID", "FID"),
     Column("IS", "IS"),
     Column("diversity", "diversity", digits=3),
+    Column("AVC", "AVC", digits=3),
+    Column("AVC_lead", "AVC lead", digits=3),
+    Column("CLIP", "CLIP", digits=3),
+    Column("follows", "follows %", percent=True, digits=1),
+    Column("stays", "stays %", percent=True, digits=1),
+    Column("structure", "structure", digits=3),
+    Column("louder", "louder"),
 )
 """In the order of the table; a column that no system has is left out."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One system's pictures and all that figures are computed from.
-
-    samples: at the judged size. targets: [N], the class of each clip as a number. ks: of R@k.
-    """
-
-    system: System
-    samples: Samples
-    studio: Studio
-    judges: Judges
-    reference: Reference  # of the real frames, for FID
-    classes: Sequence[str]
-    targets: NDArray[np.int64]
-    ks: Sequence[int]
-    sampling: Sampling
-    judged_px: int
-    is_splits: int
-    varied: int  # pictures of one sound, for the diversity
-
-    @cached_property
-    def similarity(self) -> NDArray[Any]:
-        """Similarities [N, C] of the pictures to the classes."""
-        looks = self.judges.recall_looks
-        return self.judges.recall.scores(self.studio.cache.of(self.samples, looks).values)
-
-    @cached_property
-    def seen(self) -> NDArray[np.float32]:
-        """Features [N, D] of the pictures, for FID and IS."""
-        return self.studio.cache.of(self.samples, self.judges.looks).values
-
-    def hits(self, k: int) -> NDArray[np.float64]:
-        """Return for each clip [N] whether its class is among the first k; between for ties."""
-        return hits_at_k(self.similarity, self.targets, k)
-
-
-Figure = Callable[[Judged], dict[str, Any]]
-"""From what is judged to figures by column; an interval is {"value", "low", "high"}."""
 
 
 def recall(judged: Judged) -> dict[str, Any]:
@@ -117,7 +67,7 @@ def diversity(judged: Judged) -> dict[str, Any]:
 
 FIGURES: dict[str, Figure] = {
     figure.__name__: figure for figure in (recall, frechet, inception, diversity)
-}
+} | RESTYLING
 
 
 def measured(judged: Judged, own: dict[str, Figure]) -> dict[str, Any]:
@@ -127,6 +77,16 @@ def measured(judged: Judged, own: dict[str, Figure]) -> dict[str, Any]:
     for name in judged.system.figures:
         found |= known[name](judged)
     return found
+
+
+def guessed(
+    systems: Iterable[Mapping[str, Any]], ks: Iterable[int], n_classes: int
+) -> dict[str, float]:
+    """Return what guessing a class gives, of the figures that these systems have."""
+    named = {name for own in systems for name in own} & {"follows", "stays"}
+    return {f"R@{k}": chance(k, n_classes) for k in ks} | dict.fromkeys(
+        sorted(named), chance(1, n_classes)
+    )
 
 
 def columns_of(names: Iterable[str], own: Iterable[Column]) -> list[Column]:

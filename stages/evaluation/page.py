@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from avdata.report.gallery import jpeg_uri
 from avdata.report.page import templates_of
 from stages.evaluation.study import spread_over_classes
-from stages.evaluation.tables import Table, gap_tables, headline, paper_tables, systems_table
+from stages.evaluation.tables import (
+    Table,
+    change_tables,
+    gap_tables,
+    headline,
+    paper_tables,
+    systems_table,
+)
 from stages.pairs.samples import Samples
 
 if TYPE_CHECKING:
@@ -84,6 +91,7 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
         "systems": systems_table(results),
         "warnings": results["warnings"],
         "gaps": list(zip(gap_tables(results), map(Markup, evaluation.plots.values()), strict=True)),
+        "changes": change_tables(results),
         "papers": paper_tables(results),
         "columns": list(results["titles"].values()),
         "examples": evaluation.examples,

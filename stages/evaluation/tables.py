@@ -44,7 +44,8 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
-    chapters = [systems_table(results), *gap_tables(results), *paper_tables(results)]
+    chapters = [systems_table(results), *change_tables(results)]
+    chapters += [*gap_tables(results), *paper_tables(results)]
     lead = " ".join([headline(results), *(f"**Warning:** {text}." for text in results["warnings"])])
     return markdown("Evaluation", lead, chapters)
 
@@ -73,7 +74,7 @@ def systems_table(results: Mapping[str, Any]) -> Table:
         figures = [in_column(own.get(column["name"]), column) for column in columns]
         rows.append((results["titles"][system], "ours", *figures, _over_splits(own) or NONE))
         if reported := results["reported"][system]:
-            theirs = (plain(reported.get(column["name"])) for column in columns)
+            theirs = (plain(reported.get(c["name"]), max(2, c["digits"])) for c in columns)
             rows.append(("", "paper", *theirs, NONE))
     guesses = results["chance"]
     guessed = (number(100 * g, 1) if (g := guesses.get(c["name"])) else NONE for c in columns)
@@ -106,12 +107,37 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
             "ours, diversity: deviation of a pixel, full scale 1, over pictures that differ by "
             "their noise alone; of real frames: over frames of one class"
         )
+    yield from _restyling_notes(results)
     yield f"ours: all pictures at {judges['judged_px']} px; intervals of 95 %, over source videos"
     for table in results["benchmarks"]:
         yield (
             f"paper: {table['title']} ({table['source']}). Other data and other judges give other "
             "values: compare rows with each other"
         )
+
+
+def _restyling_notes(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield who judged pictures with sounds and texts, and what the other columns mean."""
+    judges, wish = results["judges"], results["restyling"]
+    given = {name for own in results["systems"].values() for name in own}
+    if judges["AVC"]:
+        also = f". OpenL3 was not used: {judges['why_not_avc']}" if judges["why_not_avc"] else ""
+        yield f"ours, AVC: {judges['AVC']}{also}; lead: over sounds of other classes, paired"
+    elif judges["why_not_avc"]:
+        yield f"ours: no AVC: {judges['why_not_avc']}"
+    if judges["CLIP"]:
+        yield f"ours, CLIP: {judges['CLIP']}; text: “{wish['prompt']}”, {{}} being a clip's labels"
+    elif judges["why_no_text"]:
+        yield f"ours: no CLIP similarity: {judges['why_no_text']}"
+    if "follows" in given:
+        yield (
+            "ours, follows and stays: the class that the judge of R@k names is the sound's, or "
+            "that of the picture before; both by chance 1 / classes"
+        )
+    if "structure" in given:
+        yield "ours, structure: correlation of the edges before and after, 1 where all are kept"
+    if "louder" in given:
+        yield f"ours, louder: rank correlation of gain and change over the gains {wish['gains']}"
 
 
 def gap_tables(results: Mapping[str, Any]) -> list[Table]:
@@ -137,22 +163,52 @@ def _gap_cell(key: str, value: Any) -> str:
     return with_interval(value) if isinstance(value, Mapping) else number(value, 3)
 
 
-def paper_tables(results: Mapping[str, Any]) -> list[Table]:
-    """Return what else the papers report."""
-    return [
-        Table(
-            f"Paper: {table['title']}",
-            (f"the paper's own figures, none of ours: {table['source']}",),
-            ("", *table["columns"]),
-            tuple((name, *map(plain, values)) for name, values in table["rows"]),
-        )
-        for table in results["papers"]
+def change_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Return AVC by change of scene, where systems were asked for it; else no table."""
+    own = {name: figures.get("changes", {}) for name, figures in results["systems"].items()}
+    changes = list(dict.fromkeys(change for found in own.values() for change in found))
+    if not changes:
+        return []
+    note = "AVC of the pictures whose content shows the first scene, with sounds of the second"
+    rows = [
+        (results["titles"][name], *(with_interval(found.get(change)) for change in changes))
+        for name, found in own.items()
+        if found
     ]
+    return [Table("AVC by change of scene", (note,), ("ours", *changes), tuple(rows))]
 
 
-def plain(value: float | None) -> str:
+def paper_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Return what else the papers report; in the rows of systems that were scored, ours beside."""
+    return [_paper_table(table, results) for table in results["papers"]]
+
+
+def _paper_table(table: Mapping[str, Any], results: Mapping[str, Any]) -> Table:
+    written = {column["name"]: column for column in results["columns"]}
+    systems = results["systems"]
+    ours = [name for name, _ in table["rows"] if name in systems]
+    rows: list[tuple[str, ...]] = []
+    for name, values in table["rows"]:
+        theirs = [plain(value, table["digits"]) for value in values]
+        rows.append((table["titles"].get(name, name), *(["paper"] if ours else []), *theirs))
+        if name in ours:
+            cells = (_cell(systems[name], column, written) for column in table["columns"])
+            rows.append(("", "ours", *cells))
+    note = "its own figures" if ours else "the paper's own figures, none of ours"
+    header = ("", *([""] if ours else []), *table["columns"])
+    return Table(f"Paper: {table['title']}", (f"{note}: {table['source']}",), header, tuple(rows))
+
+
+def _cell(own: Mapping[str, Any], name: str, written: Mapping[str, Any]) -> str:
+    """Return a figure of ours, or the AVC of a change of scene, as its column writes it."""
+    if name in written:
+        return in_column(own.get(name), written[name])
+    return with_interval(own.get("changes", {}).get(name))
+
+
+def plain(value: float | None, digits: int = 2) -> str:
     """Return a value as the papers write it."""
-    return NONE if value is None else number(value, 2)
+    return NONE if value is None else number(value, digits)
 
 
 def number(value: float, digits: int) -> str:

@@ -43,7 +43,7 @@ class ClipEncoder(Encoder):
     ) -> None:
         self._model = model.eval().requires_grad_(False).to(device)
         self._tokenizer = tokenizer
-        self._name = name
+        self.name = name
         self._device = torch.device(device)
         self._image_px: int = model.config.vision_config.image_size
         self.dim: int = model.config.projection_dim

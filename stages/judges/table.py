@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Wish:
     """Where an encoder's weights come from, and how it sees; what one does not use it ignores.
 
-    weights: a file, a folder, or a name on a hub; None: the standard ones.
+    weights: a file, a folder, or a name on a hub; None: the standard ones. rate_hz: of the sounds
+    that it is given.
     """
 
     device: torch.device
@@ -28,6 +29,7 @@ class Wish:
     resize: Resize = "bicubic"
     view_px: int = 256
     input_px: int | None = 224
+    rate_hz: int = 16_000
 
 
 def _clip(wish: Wish) -> Encoder:
@@ -52,10 +54,26 @@ def _image_encoder(wish: Wish) -> Encoder:
     return encoder
 
 
+def _openl3(wish: Wish) -> Encoder:
+    from stages.judges.openl3 import OpenL3
+
+    return OpenL3.load(wish.weights, rate_hz=wish.rate_hz, device=wish.device)
+
+
+def _avc(wish: Wish) -> Encoder:
+    from stages.judges.avc import TrainedAvc
+
+    if wish.weights is None:
+        raise SettingsError("the AVC network is no standard one: name what train_avc wrote")
+    return TrainedAvc.load(wish.weights, rate_hz=wish.rate_hz, device=wish.device)
+
+
 ENCODERS: dict[str, Callable[[Wish], Encoder]] = {
     "clip": _clip,  # pictures and texts
     "inception": _inception,  # pictures
     "swav": _image_encoder,  # pictures; the published file, or a training of ours
+    "openl3": _openl3,  # pictures and sounds
+    "avc": _avc,  # pictures and sounds; a training of ours
     "thumbnail": lambda _: Thumbnail(),  # pictures
 }
 """Name → what opens it; raises AvdataError for weights that cannot be had."""

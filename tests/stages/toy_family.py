@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.audio.spectrograms import features
 from stages.evaluation.asks import Asks
-from stages.evaluation.figures import Column, Judged
+from stages.evaluation.judged import Column, Judged
 from stages.evaluation.papers import PaperTable
 from stages.evaluation.studio import Studio
 from stages.evaluation.system import System

@@ -1,0 +1,45 @@
+"""Settings of the figures of restyled pictures: who judges them, by which words and scenes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from avdata.strict import setting
+
+ARROW = "→"
+PLACE = "{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestylingSettings:
+    """What a picture is asked that was made of another picture and a sound."""
+
+    avc: str = setting(
+        "auto",
+        "Who says whether picture and sound belong together: openl3, or what train_avc wrote (a "
+        "file or folder); auto: OpenL3 where it can be had, or else this pipeline's train_avc.",
+        path="optional",
+    )
+    prompt: str = setting(
+        PLACE, "Text that CLIP compares pictures with; {} stands for the clip's labels."
+    )
+    scenes: dict[str, str] = setting(
+        {}, "Label: scene, for the changes of scene; without any, a clip's scene is its class."
+    )
+    changes: tuple[str, ...] = setting(
+        ("sunny→rainy", "snowy→sunny", "sunny→snowy"),
+        "Changes of scene whose AVC is told apart, picture→sound; []: all that there are.",
+    )
+    gains: tuple[float, ...] = setting(
+        (0.25, 0.5, 1.0, 2.0),
+        "Factors of the fitted sound among which the louder is to change the picture more.",
+    )
+
+    def __post_init__(self) -> None:
+        if PLACE not in self.prompt:
+            raise ValueError(f"prompt must hold {PLACE}, the place of the labels: {self.prompt!r}")
+        if bad := [change for change in self.changes if change.count(ARROW) != 1]:
+            raise ValueError(f"changes are of the form picture{ARROW}sound, got {bad[0]!r}")
+        if len(set(self.gains)) < 2 or not all(g >= 0 and math.isfinite(g) for g in self.gains):
+            raise ValueError(f"gains must be two or more, 0 or above, got {list(self.gains)}")

@@ -34,10 +34,20 @@ class Projections(nn.Module):
         """locations: those of each layer, int64 [P] in 0 … H·W − 1, as `sample_locations` draws."""
         vectors = []
         for mlp, layer, places in zip(self.mlps, layers, locations, strict=True):
-            patches = layer.flatten(2).index_select(2, places).transpose(1, 2)  # [B, P, C]
-            projected = mlp(patches).float()
+            projected = mlp(_patches(layer, places)).float()
             vectors.append(projected / (projected.norm(dim=2, keepdim=True) + EPS))
         return vectors
+
+
+def _patches(layer: Tensor, places: Tensor) -> Tensor:
+    """Return [B, P, C] of a layer [B, C, H, W].
+
+    The gradient has the layout that is taken from: another one than the layer's would be copied,
+    all of it, where the gradients of both meet.
+    """
+    if layer.is_contiguous(memory_format=torch.channels_last):
+        return layer.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, places)
+    return layer.flatten(2).index_select(2, places).transpose(1, 2)
 
 
 def sample_locations(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "sound2scene": "stages.sound2scene.family:FAMILY",
+    "avstyle": "stages.avstyle.family:FAMILY",
     "adain": "stages.adain.family:FAMILY",
 }
 """Name → `module:family`, imported when it is asked for."""

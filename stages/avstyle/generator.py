@@ -125,6 +125,10 @@ class Drawing(nn.Module):
             return result
         if heard is None:
             raise ValueError("this network needs what is heard, [B, sound_dim], got None")
+        if torch.onnx.is_in_onnx_export():  # whose shapes get lost in what follows
+            tiled = heard[..., None, None].expand(-1, -1, y.shape[2], y.shape[3])
+            plain: Tensor = self.up1(torch.cat([y, tiled], dim=1))
+            return plain
         seen, told = self.up1.weight.tensor_split([self.features], dim=1)
         # A map of one value need not be convolved pixel by pixel, which were half of this layer's
         # work: with zeros around it, it gives 3 × 3 values, for corners, edges and the inside.

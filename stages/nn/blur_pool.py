@@ -30,7 +30,7 @@ class BlurPool(nn.Module):
         return self._halved(x)
 
     def _halved(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
+        channels = int(x.shape[1])  # a number, too, where this is traced for any size
         kernel = self.kernel.expand(channels, 1, 3, 3)
         return F.conv2d(F.pad(x, (1, 1, 1, 1), "reflect"), kernel, stride=2, groups=channels)
 

@@ -11,16 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 import yaml
 
 from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.errors import SettingsError
-from avdata.store import sha256_file
 from stages.engine.checkpoint import PRODUCT_NAME, require_audio
 from stages.engine.checkpoint import load_model as load_checkpoint
 from stages.engine.errors import CheckpointError
-from stages.engine.fabric import set_float32_precision
+from stages.generation.opening import painting_device, source_of, wrong_kind
 from stages.image_encoder.frozen import load_image_encoder
 from stages.image_encoder.space import FeatureSpace, require_same_encoder, warn_of_other_views
 from stages.models import build
@@ -81,7 +79,7 @@ def load_model(
     if "generator" not in paths:
         raise SettingsError("nothing to generate with: give --run FOLDER or --generator FILE")
 
-    where = _device(device)
+    where = painting_device(device)
     spaces: dict[str, FeatureSpace | None] = {}  # None: an older or a published file
     network, spaces["generator"] = _generator(paths["generator"])
     network.to(where).requires_grad_(False)
@@ -111,7 +109,7 @@ def load_model(
         image_encoder=eye,
         view=view,
         device=where,
-        sources={part: _source(path) for part, path in paths.items()},
+        sources={part: source_of(path) for part, path in paths.items()},
     )
 
 
@@ -120,7 +118,7 @@ def _generator(path: Path) -> tuple[Generator, FeatureSpace | None]:
         return load_generator(path), None
     network, metadata = load_checkpoint(path)
     if not isinstance(network, Generator):
-        raise _wrong_kind(path, metadata["model"], "generator")
+        raise wrong_kind(path, metadata["model"], "generator", STAGES["generator"])
     return network, FeatureSpace.read(metadata, str(path))
 
 
@@ -135,7 +133,7 @@ def _audio_encoder(
         load_published(network, "sound2scene", path)
         metadata = {"model": "audio_encoder", "audio": json.loads(SOUND2SCENE.to_json())}
     if not isinstance(network, AudioEncoder):
-        raise _wrong_kind(path, metadata["model"], "audio_encoder")
+        raise wrong_kind(path, metadata["model"], "audio_encoder", STAGES["audio_encoder"])
     if metadata["audio"] is None:
         raise CheckpointError(
             f"{path} does not say through which front-end it hears; take what train_sound2scene "
@@ -150,13 +148,6 @@ def _audio_encoder(
 def _ours(path: Path) -> bool:
     """Tell our format from the published ones, which are in torch's."""
     return path.is_dir() or path.suffix == ".safetensors" or not path.exists()
-
-
-def _wrong_kind(path: Path, found: str, part: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path} holds the model {found!r}, no {part.replace('_', ' ')}; give --"
-        f"{part.replace('_', '-')} what {STAGES[part]} wrote"
-    )
 
 
 def _view_of(generator: Path, space: FeatureSpace | None) -> PictureView:
@@ -194,17 +185,3 @@ def _require_dim(dim: int, generator: Generator, path: Path) -> None:
             f"{path} gives features of {dim} numbers, the generator was trained on "
             f"{generator.feature_dim}: they belong to different image encoders"
         )
-
-
-def _source(path: Path) -> dict[str, str]:
-    file = path / PRODUCT_NAME if path.is_dir() else path
-    return {"file": str(file), "sha256": sha256_file(file)}
-
-
-def _device(name: str) -> torch.device:
-    set_float32_precision(exact=True)  # pictures do not depend on the card
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device is cuda, but this torch finds no GPU; give --device cpu")
-    return torch.device(name)

@@ -404,7 +404,7 @@ def test_one_evaluation_at_a_time(run: Path, capsys: pytest.CaptureFixture[str])
         ({"split": "train"}, "split and train_split must differ"),
         ({"systems": ["icgan", "icgan"]}, "systems must name each system once"),
         ({"systems": ["sound2scen"]}, "did you mean sound2scene?"),
-        ({"parts": {"ear": "x"}}, "parts: no ear; known: audio_encoder, generator"),
+        ({"parts": {"ear": "x"}}, "parts: no ear; known: adain, audio_encoder"),
         ({"folders": {"icgan": "/x"}}, "icgan is a system already"),
         ({"folders": {"theirs": "/nowhere"}}, "there is no folder /nowhere"),
         ({"recall": "clip", "clip": "/nowhere/clip"}, "hf download"),

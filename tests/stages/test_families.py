@@ -143,7 +143,7 @@ def test_commands_say_which_families_have_them(
 ) -> None:
     with pytest.raises(SystemExit):
         generate.main(["sound", "--help"])
-    assert "Families: Sound2Scene, Toy." in capsys.readouterr().out
+    assert "Families: Sound2Scene, AVStyle, Toy." in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         generate.main(["invert", "x.png", "--family", "toy", "-o", str(tmp_path / "out")])
     assert end.value.code == 2

@@ -1,0 +1,71 @@
+"""A run with a tiny, untrained AVStyle in it, saved as its training saves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from avdata.audio.spec import AVSTYLE
+from avdata.store import Store
+from stages.avstyle.generator import Generator
+from stages.avstyle.load import load_model
+from stages.avstyle.restyler import Restyler
+from stages.engine.checkpoint import ModelCard, publish, save_weights
+from stages.models import build
+from tests.shard_factory import Made, pack, write_table
+
+SIDE_PX, DIM = 32, 8
+GENERATOR: dict[str, Any] = {"width": 4, "blocks": 3, "sound_dim": DIM, "enters": "film"}
+EAR: dict[str, Any] = {"arch": "tiny", "width": 4, "out_dim": DIM}
+
+
+def random_generator(**changes: Any) -> Generator:
+    """A generator with weights large enough that it draws something, and listens."""
+    torch.manual_seed(0)
+    network = Generator(**GENERATOR | changes)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.normal_(0, 0.5 if "film" in name else 0.15)
+    return network.eval()
+
+
+def make_training(folder: Path, **changes: Any) -> Path:
+    """Write what train_avstyle leaves, complete."""
+    folder.mkdir(parents=True)
+    sizes = GENERATOR | changes
+    ear_sizes = EAR | {"out_dim": sizes["sound_dim"]}
+    torch.manual_seed(1)
+    networks = {
+        "generator": (
+            random_generator(**changes),
+            ModelCard(name="avstyle_generator", settings=sizes),
+        ),
+        "sound_encoder": (
+            build("avstyle_sound_encoder", **ear_sizes),
+            ModelCard(name="avstyle_sound_encoder", settings=ear_sizes, audio=AVSTYLE),
+        ),
+    }
+    files = {}
+    for name, (network, card) in networks.items():
+        files[name] = folder / f"{name}.at.safetensors"
+        save_weights(files[name], network.state_dict(), card.metadata())
+    publish(folder, files)
+    for file in files.values():
+        file.unlink()
+    (folder / "settings.yaml").write_text(yaml.safe_dump({"resolution_px": SIDE_PX}))
+    return folder
+
+
+def make_run(folder: Path, **changes: Any) -> Path:
+    """Make a run: the training, and shards of two clips of two videos, 0.5 s at 8 kHz."""
+    make_training(folder / "stages" / "train_avstyle", **changes)
+    store = Store(str(folder))
+    pack(store, [write_table(store, "part", [Made(0, split="train"), Made(1, split="train")])])
+    return folder
+
+
+def restyler(folder: Path, **changes: Any) -> Restyler:
+    return load_model(make_run(folder / "run", **changes), device="cpu")

@@ -17,8 +17,10 @@ import argparse
 import importlib.util
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -74,6 +76,11 @@ logger = logging.getLogger(__name__)
 class Settings:
     """What is compared, on which clips, and who judges."""
 
+    chapter: str = setting(
+        "",
+        "Name of another evaluation of the same run, such as avstyle: a chapter of its own, in "
+        "stages/evaluate_NAME.",
+    )
     systems: tuple[str, ...] = setting(
         (),
         "Systems by name (docs/evaluation.md), upper_bound is real frames; []: all of the families "
@@ -144,6 +151,8 @@ class Settings:
     workers: int = setting(2, "Threads that read and decode.")
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9_]{0,40}", self.chapter):
+            raise ValueError(f"chapter must be made of a-z, 0-9 and _, got {self.chapter!r}")
         if len(set(self.systems)) < len(self.systems):
             raise ValueError(f"systems must name each system once, got {list(self.systems)}")
         if self.split == self.train_split:
@@ -161,9 +170,14 @@ class Settings:
             raise ValueError(f"parts: no {', '.join(strange)}; known: {', '.join(sorted(known))}")
 
 
+def folder_of(pipeline: Pipeline, settings: Settings) -> Path:
+    """Return where the evaluation is written."""
+    return stage_folder(pipeline, f"{NAME}_{settings.chapter}" if settings.chapter else NAME)
+
+
 def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     """Return figures and pictures; raises AvdataError for what is missing or does not fit."""
-    folder, seed = stage_folder(pipeline, NAME), pipeline.seed
+    folder, seed = folder_of(pipeline, settings), pipeline.seed
     device = find_device(settings.device)
     systems = find_systems(settings.systems, settings.folders, trained_here(pipeline))
     shards = settings.shards or str(pipeline.output)
@@ -237,6 +251,7 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
 
     results: dict[str, Any] = {
         "run": pipeline.output,
+        "chapter": settings.chapter,
         "dataset": test.clips.dataset,
         "split": settings.split,
         "clips": len(test),
@@ -310,7 +325,7 @@ def write(evaluation: Evaluation, store: Store) -> str:
 
 def work(_: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> str:
     """Score, write the results; return the tables."""
-    store = Store(str(stage_folder(pipeline, NAME)))
+    store = Store(str(folder_of(pipeline, settings)))
     with store.lock():
         store.clean()  # what a killed evaluation left unfinished; complete caches stay
         return write(evaluate(pipeline, settings), store)

@@ -58,7 +58,7 @@ SYSTEMS = (
         name="adain",
         title="AdaIN (style: a training frame of the sound's class)",
         samples=restyled,
-        figures=OF_PICTURES,
+        figures=(*OF_PICTURES, *RESTYLED),
         varies=True,
         contents=of_another_class,
     ),

@@ -85,7 +85,7 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
 
     results = evaluation.results
     return {
-        "title": TITLE,
+        "title": f"{TITLE}: {results['chapter']}" if results["chapter"] else TITLE,
         "headline": headline(results),
         "style": _style(),
         "systems": systems_table(results),

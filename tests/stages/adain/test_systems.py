@@ -15,7 +15,7 @@ from stages.adain.stylist import open_stylist
 from stages.adain.systems import restyled, styles
 from stages.engine.errors import CheckpointError
 from stages.engine.launch import launch
-from stages.evaluate import Settings, evaluate
+from stages.evaluate import Settings, evaluate, main
 from stages.evaluation.contents import of_another_class
 from stages.evaluation.labelled import read_labelled
 from stages.evaluation.studio import Studio
@@ -88,7 +88,23 @@ def test_it_is_evaluated_and_shows_the_class_of_the_sound(run: Path) -> None:
     found = evaluate(pipeline, build(Settings, pipeline.stages["evaluate"], "here")).results
     assert list(found["systems"]) == ["adain", "upper_bound"]  # of what this pipeline trains
     assert found["systems"]["adain"]["R@1"]["value"] > 0.8  # of another class before: 0
+    assert found["systems"]["adain"]["follows"]["value"] > 0.8
+    assert found["systems"]["adain"]["stays"]["value"] < 0.2
+    assert -1 <= found["systems"]["adain"]["structure"]["value"] <= 1
     assert found["models"]["adain"]["adain"]["file"].endswith("train_adain/model.safetensors")
+
+
+def test_another_evaluation_is_a_chapter_of_its_own(run: Path) -> None:
+    path = str(pipeline_file(run, {"train_adain": TRAIN}, chapter="restyled", study_clips=0))
+    before = sorted(p.name for p in (run / "stages").iterdir())
+    main([path])
+    assert sorted({*before, "evaluate_restyled"}) == sorted(
+        p.name for p in (run / "stages").iterdir()
+    )
+    written = (run / "stages/evaluate_restyled/section.html").read_text(encoding="utf-8")
+    assert "<h2>Evaluation: restyled</h2>" in written
+    with pytest.raises(SystemExit):
+        main([path, "--set", "stages.evaluate.chapter=../elsewhere"])
 
 
 def test_what_it_refuses(run: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ FAMILY = Family(
     models={
         "avstyle_generator": "stages.avstyle.generator:Generator",
         "avstyle_sound_encoder": "stages.avstyle.sound_encoder:SoundEncoder",
+        "avstyle_condition": "stages.avstyle.conditions:ClassVector",
     },
     abilities=frozenset({"hears", "restyles"}),
     open=open_painter,

@@ -47,3 +47,20 @@ def warmup_cosine(
         return peak * step / warmup
     t = min(1.0, (step - 1 - warmup) / max(1, total_steps - warmup))
     return final + (peak - final) * (1 + math.cos(math.pi * t)) / 2
+
+
+def linear_decay(
+    step: int, total_steps: int, peak: float, *, parts: int, decay_parts: int, to_zero: bool = False
+) -> float:
+    """Return the learning rate of update `step`, from 1 to `total_steps` (as CycleGAN's code).
+
+    The updates fall into `parts` equal parts, epochs as a rule. In part e = 1, 2 … it is
+    peak (1 - max(0, e - c) / (d + 1)), c = parts - d, d = decay_parts: constant, then falling from
+    part to part, to peak / (d + 1) in the last. to_zero: falling from update to update instead, as
+    e - c of a real e does, over d, to 0 in the last one.
+    """
+    constant = parts - decay_parts
+    if to_zero:
+        return peak * (1 - max(0.0, step * parts / total_steps - constant) / max(1, decay_parts))
+    part = 1 + (step - 1) * parts // total_steps
+    return peak * (1 - max(0, part - constant) / (decay_parts + 1))

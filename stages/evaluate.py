@@ -201,7 +201,7 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     side = settings.judged_px
     samples = {one: one.samples(studio, 0).resized(side) for one in systems}
     known = frames_of(train.clips).resized(side)
-    asked = {figure for system in systems for figure in system.figures}
+    asked = {figure for one in systems if one is not REAL for figure in one.figures}
     pairs = open_pair_judges(
         asked,
         settings.restyling.avc,
@@ -283,7 +283,9 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
                 z_v, z_a, test.classes, method=settings.projection, most=PLOTTED, seed=seed
             )
     named = {system.name: own for system, own in samples.items()}
-    write_items(folder / "study", test, named, settings.study_clips)
+    before = next((system.contents(studio) for system in systems if system.contents), None)
+    contents = None if before is None else frames_of(before).resized(side)
+    write_items(folder / "study", test, named, settings.study_clips, contents)
     shown = {system.title: own for system, own in samples.items()}
     return Evaluation(results, clips, plots, make_examples(shown, test.classes, EXAMPLES))
 

@@ -27,13 +27,13 @@ COLUMNS = (
     Column("FID", "FID"),
     Column("IS", "IS"),
     Column("diversity", "diversity", digits=3),
-    Column("AVC", "AVC", digits=3),
-    Column("AVC_lead", "AVC lead", digits=3),
-    Column("CLIP", "CLIP", digits=3),
-    Column("follows", "follows %", percent=True, digits=1),
-    Column("stays", "stays %", percent=True, digits=1),
-    Column("structure", "structure", digits=3),
-    Column("louder", "louder"),
+    Column("AVC", "AVC", digits=3, table="restyled"),
+    Column("AVC_lead", "AVC lead", digits=3, table="restyled"),
+    Column("CLIP", "CLIP", digits=3, table="restyled"),
+    Column("follows", "follows %", percent=True, digits=1, table="restyled"),
+    Column("stays", "stays %", percent=True, digits=1, table="restyled"),
+    Column("structure", "structure", digits=3, table="restyled"),
+    Column("louder", "louder", table="restyled"),
 )
 """In the order of the table; a column that no system has is left out."""
 

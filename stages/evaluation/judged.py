@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How a figure is written in a table: its heading, and a share in percent or `digits`."""
+    """How a figure is written: its heading, and a share in percent or `digits`; in which table."""
 
     name: str
     heading: str
     percent: bool = False
     digits: int = 2
+    table: Literal["pictures", "restyled"] = "pictures"
 
 
 @dataclass(frozen=True)

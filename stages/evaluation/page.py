@@ -12,10 +12,10 @@ from avdata.report.page import templates_of
 from stages.evaluation.study import spread_over_classes
 from stages.evaluation.tables import (
     Table,
-    change_tables,
     gap_tables,
     headline,
     paper_tables,
+    restyled_tables,
     systems_table,
 )
 from stages.pairs.samples import Samples
@@ -91,7 +91,7 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
         "systems": systems_table(results),
         "warnings": results["warnings"],
         "gaps": list(zip(gap_tables(results), map(Markup, evaluation.plots.values()), strict=True)),
-        "changes": change_tables(results),
+        "restyled": restyled_tables(results),
         "papers": paper_tables(results),
         "columns": list(results["titles"].values()),
         "examples": evaluation.examples,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
-    chapters = [systems_table(results), *change_tables(results)]
+    chapters = [systems_table(results), *restyled_tables(results)]
     chapters += [*gap_tables(results), *paper_tables(results)]
     lead = " ".join([headline(results), *(f"**Warning:** {text}." for text in results["warnings"])])
     return markdown("Evaluation", lead, chapters)
@@ -67,26 +67,54 @@ def _line(cells: Iterable[str]) -> str:
 
 def systems_table(results: Mapping[str, Any]) -> Table:
     """Return each system's figures, and below each what the papers report."""
-    columns, systems = results["columns"], results["systems"]
-    over_splits = any("IS_over_splits" in own for own in systems.values())
+    systems = results["systems"]
+    also = None
+    if any("IS_over_splits" in own for own in systems.values()):
+        also = {name: _over_splits(own) or NONE for name, own in systems.items()}
+    restyled = restyled_tables(results)
+    notes = [*_notes(results), *([] if restyled else _restyling_notes(results))]
+    return _figures("Ours beside the paper", notes, results, "pictures", systems, also)
+
+
+def restyled_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Return the figures of pictures that were restyled by a sound, where there are any."""
+    named = {column["name"] for column in results["columns"] if column["table"] == "restyled"}
+    asked = [name for name, own in results["systems"].items() if named & own.keys()]
+    if not asked:
+        return []
+    notes = list(_restyling_notes(results))
+    title = "Restyled pictures: the sound, the words, the picture before"
+    return [_figures(title, notes, results, "restyled", asked), *_change_tables(results)]
+
+
+def _figures(
+    title: str,
+    notes: Sequence[str],
+    results: Mapping[str, Any],
+    table: str,
+    systems: Iterable[str],
+    over_splits: Mapping[str, str] | None = None,
+) -> Table:
+    """Return the figures of one table, below each system's what its paper reports."""
+    columns = [column for column in results["columns"] if column["table"] == table]
+    names = {column["name"] for column in columns}
     rows: list[tuple[str, ...]] = []
-    for system, own in systems.items():
+    for system in systems:
+        own, reported = results["systems"][system], results["reported"][system]
+        last = [] if over_splits is None else [over_splits[system]]
         figures = [in_column(own.get(column["name"]), column) for column in columns]
-        rows.append((results["titles"][system], "ours", *figures, _over_splits(own) or NONE))
-        if reported := results["reported"][system]:
+        rows.append((results["titles"][system], "ours", *figures, *last))
+        if names & reported.keys():
             theirs = (plain(reported.get(c["name"]), max(2, c["digits"])) for c in columns)
-            rows.append(("", "paper", *theirs, NONE))
-    guesses = results["chance"]
-    guessed = (number(100 * g, 1) if (g := guesses.get(c["name"])) else NONE for c in columns)
-    rows.append(("Chance", "ours", *guessed, NONE))
-    header = ["system", "", *(column["heading"] for column in columns), "IS over splits"]
-    shown = slice(None) if over_splits else slice(-1)
-    return Table(
-        "Ours beside the paper",
-        tuple(_notes(results)),
-        tuple(header[shown]),
-        tuple(row[shown] for row in rows),
-    )
+            rows.append(("", "paper", *theirs, *(NONE for _ in last)))
+    extra = [] if over_splits is None else [NONE]
+    if names & results["chance"].keys() or table == "pictures":
+        guesses = results["chance"]
+        guessed = (number(100 * g, 1) if (g := guesses.get(c["name"])) else NONE for c in columns)
+        rows.append(("Chance", "ours", *guessed, *extra))
+    header = ("system", "", *(column["heading"] for column in columns))
+    header += ("IS over splits",) if extra else ()
+    return Table(title, tuple(notes), header, tuple(rows))
 
 
 def _over_splits(own: Mapping[str, Any]) -> str | None:
@@ -107,7 +135,6 @@ def _notes(results: Mapping[str, Any]) -> Iterator[str]:
             "ours, diversity: deviation of a pixel, full scale 1, over pictures that differ by "
             "their noise alone; of real frames: over frames of one class"
         )
-    yield from _restyling_notes(results)
     yield f"ours: all pictures at {judges['judged_px']} px; intervals of 95 %, over source videos"
     for table in results["benchmarks"]:
         yield (
@@ -163,7 +190,7 @@ def _gap_cell(key: str, value: Any) -> str:
     return with_interval(value) if isinstance(value, Mapping) else number(value, 3)
 
 
-def change_tables(results: Mapping[str, Any]) -> list[Table]:
+def _change_tables(results: Mapping[str, Any]) -> list[Table]:
     """Return AVC by change of scene, where systems were asked for it; else no table."""
     own = {name: figures.get("changes", {}) for name, figures in results["systems"].items()}
     changes = list(dict.fromkeys(change for found in own.values() for change in found))
@@ -194,7 +221,7 @@ def _paper_table(table: Mapping[str, Any], results: Mapping[str, Any]) -> Table:
         if name in ours:
             cells = (_cell(systems[name], column, written) for column in table["columns"])
             rows.append(("", "ours", *cells))
-    note = "its own figures" if ours else "the paper's own figures, none of ours"
+    note = "paper: its own figures" if ours else "the paper's own figures, none of ours"
     header = ("", *([""] if ours else []), *table["columns"])
     return Table(f"Paper: {table['title']}", (f"{note}: {table['source']}",), header, tuple(rows))
 

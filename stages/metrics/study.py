@@ -1,4 +1,4 @@
-"""Scores of a user study: recall of two methods side by side, and 1-of-4 precision.
+"""Scores of a user study: recall of two methods side by side, 1-of-4 precision, rankings.
 
 One person answers many questions and one question is answered by many people, so answers are not
 independent. Each share comes with three intervals: Wilson's, as if they were; over people (would
@@ -26,8 +26,17 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """What one person named in one question, in order: the best first."""
+
+    participant: str
+    question: str
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
-    """A share of answers in [0, 1] (or a difference of two in [−1, 1]) with its intervals."""
+    """A share of answers in [0, 1] (or a difference in [−1, 1], or points) with its intervals."""
 
     answers: int
     by_people: Interval
@@ -42,14 +51,18 @@ class Share:
 
 
 def share(
-    answers: Sequence[Answer],
+    answers: Sequence[Answer] | Sequence[Ranking],
     values: Sequence[float],
     *,
+    counted: bool = True,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = 0,
 ) -> Share:
-    """Return the mean of one value per answer; Wilson's interval where all values are 0 or 1."""
+    """Return the mean of one value per answer; Wilson's interval where all values are 0 or 1.
+
+    counted: whether such values count something, so that there is one.
+    """
     if not answers:
         raise ValueError("there are no answers to score")
 
@@ -59,7 +72,7 @@ def share(
         )
 
     counts = np.asarray(values)
-    binary = bool(np.isin(counts, (0, 1)).all())
+    binary = counted and bool(np.isin(counts, (0, 1)).all())
     return Share(
         answers=len(answers),
         by_people=over([a.participant for a in answers]),
@@ -88,3 +101,36 @@ def recall_scores(answers: Sequence[Answer], ours: str, rival: str) -> dict[str,
 def precision_score(answers: Sequence[Answer], right: dict[str, str]) -> Share:
     """Return how often the one picture made for the sound was chosen; `right`: item by question."""
     return share(answers, [float(a.chosen == {right[a.question]}) for a in answers])
+
+
+def ranking_scores(rankings: Sequence[Ranking], methods: Sequence[str]) -> dict[str, Any]:
+    """Return how N methods were ranked, of complete orders of them.
+
+    points: of each its mean rank from the end, N for the best to 1, as AVStyle's paper reports it;
+    (N + 1) / 2 by chance. first: how often it was the best; 1 / N by chance. ahead: of each pair
+    (a, b) how often a came before b; 1/2 by chance. Raises ValueError for half an order.
+    """
+    n = len(methods)
+    for own in rankings:
+        if sorted(own.order) != sorted(methods):
+            raise ValueError(f"a ranking must order {sorted(methods)}, got {list(own.order)}")
+    place = {name: [own.order.index(name) for own in rankings] for name in methods}  # 0: best
+    pairs = [(a, b) for i, a in enumerate(methods) for b in methods[i + 1 :]]
+    return {
+        "methods": n,
+        "chance": {"points": (n + 1) / 2, "first": 1 / n, "ahead": 0.5},
+        "points": {
+            name: share(rankings, [float(n - at) for at in own], counted=False).to_json()
+            for name, own in place.items()
+        },
+        "first": {
+            name: share(rankings, [float(at == 0) for at in own]).to_json()
+            for name, own in place.items()
+        },
+        "ahead": {
+            f"{a} before {b}": share(
+                rankings, [float(x < y) for x, y in zip(place[a], place[b], strict=True)]
+            ).to_json()
+            for a, b in pairs
+        },
+    }

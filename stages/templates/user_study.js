@@ -6,6 +6,7 @@ const STORE = `user-study-${study}`;
 const PROMPTS = {
   recall: "Which pictures show what you hear? Choose one, both or none.",
   precision: "Which picture shows what you hear?",
+  ranking: "Rank the pictures by how well they go with what you hear: the best first.",
 };
 
 const randomBelow = (n) => {
@@ -48,7 +49,8 @@ const keep = () => {
   }
 };
 
-let chosen = new Set();
+let chosen = new Set(); // in the order in which they were chosen
+let ranking = false;
 let none = false;
 let heard = false;
 let since = 0;
@@ -56,11 +58,14 @@ let since = 0;
 const refresh = () => {
   for (const button of byId("options").children) {
     button.setAttribute("aria-pressed", chosen.has(button.dataset.id));
+    const place = [...chosen].indexOf(button.dataset.id) + 1;
+    button.dataset.place = ranking && place ? place : "";
     button.disabled = !heard;
   }
   byId("none").setAttribute("aria-pressed", none);
   byId("none").disabled = !heard;
-  byId("next").disabled = !heard || (chosen.size === 0 && !none);
+  const all = byId("options").children.length;
+  byId("next").disabled = !heard || (ranking ? chosen.size < all : chosen.size === 0 && !none);
   byId("hint").textContent = heard ? "" : "Listen to the sound first.";
   byId("play").classList.toggle("waiting", !heard && audio.paused);
 };
@@ -86,7 +91,8 @@ const show = () => {
   audio.pause();
   if (byId("ask").hidden) return;
   const question = questions[state.order[at]];
-  const many = question.protocol === "recall";
+  ranking = question.protocol === "ranking";
+  const many = question.protocol === "recall" || ranking;
   const before = state.answers[question.id];
   chosen = new Set(before?.chosen);
   none = before !== undefined && before.chosen.length === 0;
@@ -95,7 +101,10 @@ const show = () => {
   byId("place").textContent = `Sound ${at + 1} of ${questions.length}`;
   byId("prompt").textContent = PROMPTS[question.protocol];
   byId("back").disabled = at === 0;
-  byId("none").hidden = !many;
+  byId("none").hidden = question.protocol !== "recall";
+  byId("content").hidden = !question.content;
+  if (question.content) byId("content").querySelector("img").src = question.content;
+  byId("options").classList.toggle("ranking", ranking);
   byId("time").textContent = "play";
   byId("play").querySelector("i").style.width = 0;
   audio.src = question.sound;
@@ -135,7 +144,8 @@ byId("none").addEventListener("click", () => {
 byId("next").addEventListener("click", () => {
   const { id } = questions[state.order[state.at]];
   const seconds = (state.answers[id]?.seconds ?? 0) + (performance.now() - since) / 1000;
-  state.answers[id] = { chosen: [...chosen].sort(), seconds: Math.round(10 * seconds) / 10 };
+  const picked = ranking ? [...chosen] : [...chosen].sort();
+  state.answers[id] = { chosen: picked, seconds: Math.round(10 * seconds) / 10 };
   move(1);
 });
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from avdata.config import load_pipeline
 from avdata.errors import AvdataError, SettingsError, ShardError, WeightsError
@@ -18,6 +19,7 @@ from stages import families
 from stages.evaluate import Settings, evaluate
 from stages.evaluation.contents import of_another_class
 from stages.evaluation.page import page
+from stages.evaluation.questions import ranked_methods, read_items
 from stages.evaluation.restyling import OTHERS
 from stages.evaluation.studio import Studio
 from stages.evaluation.system import System
@@ -156,6 +158,37 @@ def test_a_tint_is_followed_and_an_untouched_picture_stays(
     assert same["AVC"]["value"] < tinter["AVC"]["value"]
     assert results["chance"]["follows"] == results["chance"]["stays"] == pytest.approx(1 / 3)
     assert "changes" not in same  # none of the paper's scenes is here
+
+
+def test_real_frames_are_the_target_where_others_are_asked(
+    run: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their AVC is measured beside a system's that has it; alone, no judge is opened."""
+    both = scored(run, monkeypatch, systems=["tinter", "upper_bound"]).results["systems"]
+    judge = Hue()
+    frames = frames_of(studio.test).resized(256).read(range(N))
+    sounds = judge.sounds(sounds_of(studio.test, 16_000).read(range(N)))
+    own = judge.correspondence(judge.pictures(frames), sounds)
+    assert both["upper_bound"]["AVC"] == mean(own, studio.test)
+    alone = scored(run, monkeypatch, systems=["upper_bound"]).results
+    assert "AVC" not in alone["systems"]["upper_bound"]
+    assert alone["judges"]["AVC"] is alone["judges"]["why_not_avc"] is None
+    assert "AVC" not in to_markdown(alone)
+
+
+def test_a_study_shows_what_was_restyled(
+    run: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = load_pipeline(pipeline_file(run, systems=SYSTEMS), stages=())
+    scored(run, monkeypatch)
+    folder = Path(pipeline.output) / "stages/evaluate/study"
+    items = read_items(folder / "items.jsonl")
+    assert ranked_methods(items, ()) == ("tinter", "untouched")
+    frames = frames_of(of_another_class(studio)).resized(256)
+    for item in items:
+        assert item.content is not None
+        (wanted,) = frames.read([studio.test.keys.index(item.id)])
+        np.testing.assert_array_equal(np.asarray(Image.open(item.content)), wanted)
 
 
 def test_scenes_are_a_setting(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

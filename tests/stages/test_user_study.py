@@ -6,6 +6,7 @@ import base64
 import hashlib
 import http.server
 import json
+import math
 import queue
 import shutil
 import subprocess
@@ -21,17 +22,19 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from avdata.errors import AvdataError, SettingsError
+from stages.evaluation.answers import score_files, study_key
+from stages.evaluation.questions import Item, make_questions, ranked_methods, read_items
+from stages.evaluation.study_page import render
 from stages.metrics.bootstrap import wilson
-from stages.metrics.study import Answer, precision_score, recall_scores, share
-from stages.user_study import (
-    Item,
-    app,
-    make_questions,
-    read_items,
-    render,
-    score_files,
-    study_key,
+from stages.metrics.study import (
+    Answer,
+    Ranking,
+    precision_score,
+    ranking_scores,
+    recall_scores,
+    share,
 )
+from stages.user_study import app
 
 LABELS = ("snow", "ocean", "forest", "fire", "rain")
 
@@ -335,3 +338,151 @@ def test_a_file_in_the_place_of_the_folder(items_file: Path) -> None:
     done = CliRunner().invoke(app, ["build", str(items_file), str(items_file)])
     assert isinstance(done.exception, AvdataError)
     assert f"cannot make the folder {items_file}" in str(done.exception)
+
+
+# Rankings
+
+
+@pytest.fixture(scope="module")
+def four(items_file: Path) -> list[Item]:
+    """The same sounds with the picture before, and pictures of four methods."""
+    folder, rows = items_file.parent, []
+    for i in range(20):
+        pictures = {}
+        for j, method in enumerate(("one", "two", "three", "avstyle")):
+            pictures[method] = f"{method}{i}.png"
+            Image.new("RGB", (64, 64), (10 * i, 60 * j, 99)).save(folder / pictures[method])
+        row = {"id": f"clip{i}", "label": LABELS[i % 5], "sound": f"{i}.wav", "pictures": pictures}
+        rows.append(json.dumps({**row, "content": "one0.png"}))
+    (folder / "four.jsonl").write_text("\n".join(rows))
+    return read_items(folder / "four.jsonl")
+
+
+METHODS = ("one", "two", "three", "avstyle")
+
+
+def test_a_ranking_asks_for_all_methods_of_one_sound(four: list[Item]) -> None:
+    assert ranked_methods(four, ()) == METHODS
+    assert ranked_methods(four, ["two", "avstyle"]) == ("two", "avstyle")
+    questions = make_questions(four, "ranking", 12, "ours", "icgan", 0, METHODS)
+    assert len({q.item.id for q in questions}) == 12
+    places: Counter[int] = Counter()
+    for seed in range(50):
+        for q in make_questions(four, "ranking", 12, "ours", "icgan", seed, METHODS):
+            assert sorted(o.method for o in q.options) == sorted(METHODS)
+            assert {o.item.id for o in q.options} == {q.item.id}
+            places[[o.method for o in q.options].index("avstyle")] += 1
+    assert all(110 < places[place] < 190 for place in range(4))  # 600 draws of one in four
+    page = render(questions, "name", "Test")
+    assert page.count('"content": "data:image/png') == 12
+    assert "avstyle" not in page
+
+
+def test_what_cannot_be_ranked(four: list[Item], items: list[Item]) -> None:
+    with pytest.raises(SettingsError, match=r"2 to 8 different methods, got one;"):
+        ranked_methods(four, ["one"])
+    with pytest.raises(SettingsError, match="got one, one"):
+        ranked_methods(four, ["one", "one"])
+    with pytest.raises(SettingsError, match=r"pictures of icgan and nobody, there are 0"):
+        make_questions(items, "ranking", 3, "ours", "icgan", 0, ("icgan", "nobody"))
+
+
+def test_rankings_by_hand() -> None:
+    rows = [("p1", "q1", "dabc"), ("p1", "q2", "dbac"), ("p2", "q1", "adbc"), ("p2", "q2", "dabc")]
+    found = ranking_scores([Ranking(p, q, tuple(order)) for p, q, order in rows], "abcd")
+    points = {name: own["value"] for name, own in found["points"].items()}
+    assert points == {"a": 3.0, "b": 2.25, "c": 1.0, "d": 3.75}
+    assert sum(points.values()) == 10
+    assert found["first"]["d"]["value"] == 0.75
+    assert found["first"]["d"]["wilson"]["low"] == pytest.approx(wilson(3, 4).low)
+    assert found["ahead"]["a before b"]["value"] == 0.75
+    assert found["ahead"]["c before d"]["value"] == 0
+    assert found["chance"] == {"points": 2.5, "first": 0.25, "ahead": 0.5}
+    # c is the last for all: no spread, and points are no share that Wilson's interval is of.
+    last = found["points"]["c"]
+    assert last["by_people"]["low"] == last["by_people"]["high"] == 1
+    assert "wilson" not in last
+    with pytest.raises(ValueError, match="must order"):
+        ranking_scores([Ranking("p", "q", ("a", "b"))], "abc")
+
+
+def ranked_file(folder: Path, key: dict[str, Any], person: int, worth: dict[str, float]) -> Path:
+    """Answer as a person who orders by worth and a noise of their own."""
+    rng, answers = np.random.default_rng(person), []
+    for q in key["questions"]:
+        names = list(q["options"])
+        felt = {n: worth[q["options"][n]["method"]] + rng.normal() for n in names}
+        chosen = sorted(names, key=lambda n: -felt[n])
+        answers.append({"question": q["id"], "chosen": chosen, "shown": names, "seconds": 4.0})
+    path = folder / f"{person}.json"
+    tree = {"study": key["study"], "participant": f"p{person}", "answers": answers}
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def test_simulated_people_rank_four_methods(
+    four: list[Item], items_file: Path, tmp_path: Path
+) -> None:
+    folder, source = tmp_path / "study", items_file.parent / "four.jsonl"
+    words = ["build", str(source), str(folder), "--protocol", "ranking", "--questions", "12"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    key = json.loads((folder / "key.json").read_text())
+    assert key["methods"] == list(METHODS)
+    worth = {"one": 0.0, "two": 0.3, "three": 0.3, "avstyle": 1.0}
+    files = [ranked_file(tmp_path, key, person, worth) for person in range(40)]
+    half = json.loads(files[0].read_text())
+    half["answers"][0]["chosen"].pop()
+    (tmp_path / "half.json").write_text(json.dumps({**half, "participant": "half"}))
+    result = score_files(key, [*files, tmp_path / "half.json"])
+    assert (result["people"], result["answers"]) == (40, 480)
+    assert "not all once" in result["refused"][str(tmp_path / "half.json")]
+    points = result["ranking"]["points"]
+
+    # Of normal noise of deviation 1: a is before b with probability Φ((a − b) / √2).
+    def above(a: str, b: str) -> float:
+        return 0.5 * (1 + math.erf((worth[a] - worth[b]) / 2))
+
+    for name in METHODS:
+        wanted = 1 + sum(above(name, other) for other in METHODS if other != name)
+        assert points[name]["value"] == pytest.approx(wanted, abs=0.15)
+        for interval in ("by_people", "by_questions"):
+            low, high = (points[name][interval][end] for end in ("low", "high"))
+            assert low < points[name]["value"] < high
+    assert points["avstyle"]["by_people"]["low"] > points["two"]["by_people"]["high"]
+
+
+RANKER = DRIVER.replace(
+    'if (byId("none").hidden) {',
+    """if (!byId("content").hidden) {
+      const all = [...byId("options").children];
+      for (const button of [all[1], all[0], all[3]]) button.click();
+      log.early = (log.early ?? 0) + !byId("next").disabled;  // three of four
+      all[0].click();  // taken back: the others move up
+      all[2].click();
+      all[0].click();
+      log.marks = all.map((button) => button.dataset.place).join("");
+    } else if (byId("none").hidden) {""",
+)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_person_ranks_in_a_browser(four: list[Item], tmp_path: Path) -> None:
+    questions = make_questions(four, "ranking", 3, "ours", "icgan", 5, METHODS)
+    key = study_key(questions, "ours", "icgan", 5, METHODS)
+    page = render(questions, key["study"], "Test")
+    digest = base64.b64encode(hashlib.sha256(RANKER.encode()).digest()).decode()
+    page = page.replace("script-src", f"connect-src 'self'; script-src 'sha256-{digest}'", 1)
+    page = page.replace("</body>", f"<script>{RANKER}</script></body>")
+    log = play_through(page, tmp_path / "profile")
+    assert log["early"] == 0
+    assert log["marks"] == "4132"
+    (tmp_path / "one.json").write_text(log["json"])
+    (tmp_path / "one.csv").write_text(log["csv"], newline="")
+    for answer in json.loads(log["json"])["answers"]:
+        assert answer["chosen"] == [answer["shown"][i] for i in (1, 3, 2, 0)]
+    for name in ("one.json", "one.csv"):
+        found = score_files(key, [tmp_path / name])
+        assert found["answers"] == 3
+        total = sum(own["value"] for own in found["ranking"]["points"].values())
+        assert total == pytest.approx(10)

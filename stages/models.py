@@ -20,6 +20,7 @@ MODELS: dict[str, str] = {
     "localizer": "stages.localizer.model:Localizer",
     "inception": "stages.nn.inception:InceptionV3",
     "avc": "stages.nn.avc:AvcNetwork",
+    "stylegan2_generator": "stages.stylegan2.generator:Generator",
 }
 """Name → `module:factory` of what several families use; the others stand in families' records."""
 

@@ -13,7 +13,7 @@ from stages.families import FAMILIES
 STAGES = Path(__file__).parents[2] / "stages"
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "localizer", "image_encoder"])
+@pytest.mark.parametrize("name", [*FAMILIES, "localizer", "image_encoder", "stylegan2"])
 def test_it_names_what_exists(name: str) -> None:
     folder = STAGES / name
     text = (folder / "README.md").read_text(encoding="utf-8")

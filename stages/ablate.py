@@ -63,6 +63,9 @@ class Settings:
         "Shards of the same clips packed with frames: all, for the rows that need them.",
         path="optional",
     )
+    files: dict[str, str] = setting(
+        {}, "Row: the file that it needs, as a published checkpoint to start from.", path=True
+    )
     launcher: str = setting(
         "", "In place of `python` for training, as in `torchrun --nproc-per-node 8`."
     )
@@ -145,6 +148,11 @@ def chosen(pipeline: Pipeline, settings: Settings) -> tuple[Family, Grid, tuple[
                 f"{row} needs every frame, which shards of picked frames do not hold: give "
                 "all_frames_shards, packed with steps.shard.frames=all, or leave the row out"
             )
+        if grid.rows[row].file and row not in settings.files:
+            raise SettingsError(
+                f"{row} needs a file for {grid.rows[row].file} of {grid.trainer}: give it by --set "
+                f"stages.{NAME}.files.{row}=FILE, or leave the row out"
+            )
     if settings.class_counts and grid.class_setting is None:
         raise SettingsError(f"stages.{NAME}.class_counts: {one.name} has no table by classes")
     return one, grid, rows
@@ -178,7 +186,7 @@ def cells(
     parts = {
         part: str(stage_folder(pipeline, stage))
         for part, stage in one.parts.items()
-        if part != grid.part
+        if stage != grid.trainer
     } | (given[JUDGE].get("parts") or {})
     trainer = {"train.shards": shards}
     for name, part in grid.inherited.items():
@@ -193,7 +201,12 @@ def cells(
     def cell(row: str, name: str, seed: int, own: Mapping[str, Any], **scored: Any) -> Cell:
         place = folder / name
         trained, changes = (Path(pipeline.output), {}) if name == FULL else (place, own)
-        heard = {"parts": {**parts, grid.part: str(trained / "stages" / grid.trainer)}}
+        made_here = {
+            part: str(trained / "stages" / grid.trainer)
+            for part, stage in one.parts.items()
+            if stage == grid.trainer
+        }
+        heard = {"parts": {**parts, **made_here}}
         return Cell(row, name, seed, trained, place, changes, {**judge, **heard, **scored})
 
     made = []
@@ -201,6 +214,8 @@ def cells(
         own = trainer | dict(grid.rows[row].changes)
         if grid.rows[row].all_frames:
             own["train.shards"] = settings.all_frames_shards
+        if file := grid.rows[row].file:
+            own[file] = settings.files[row]
         for seed in range(pipeline.seed, pipeline.seed + settings.seeds):
             name = row if seed == pipeline.seed else f"{row}_seed_{seed}"
             made.append(cell(row, name, seed, own))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stages.avstyle.ablations import GRID
 from stages.avstyle.commands import COMMANDS
 from stages.avstyle.paper import METHODS, OTHERS
 from stages.avstyle.systems import SYSTEMS
@@ -44,4 +45,5 @@ FAMILY = Family(
     commands=COMMANDS,
     benchmark=METHODS,
     papers=OTHERS,
+    ablations=GRID,
 )

@@ -46,7 +46,8 @@ def grid_table(grid: Grid, results: Mapping[str, Mapping[str, Any]], family: str
     results: of each row what `stages.evaluate` wrote, with R@1 of all seeds and the lead of `full`.
     """
     first = next(iter(results.values()))
-    columns, gap_names = first["columns"], ("magnitude", "alignment")
+    gap_names = ("magnitude", "alignment")
+    columns = [c for c in first["columns"] if not grid.columns or c["name"] in grid.columns]
     with_gap = family in first["gap"]
     rows: list[tuple[str, ...]] = []
     for name, own in results.items():
@@ -63,7 +64,7 @@ def grid_table(grid: Grid, results: Mapping[str, Mapping[str, Any]], family: str
         title = grid.rows[name].title
         rows.append((title, "ours", *found, *gaps, spread, ahead))
         reported = grid.paper.row(title)
-        theirs = [plain(reported.get(column["name"])) for column in columns]
+        theirs = [plain(reported.get(c["name"]), grid.paper.digits) for c in columns]
         rows.append(("", "paper", *theirs, *(NONE for _ in gaps), NONE, NONE))
     judges, n_seeds = first["judges"], len(first["seeds"]["R@1"])
     over = f"R@1 over {n_seeds} seed{'s' if n_seeds > 1 else ''}"
@@ -71,6 +72,7 @@ def grid_table(grid: Grid, results: Mapping[str, Mapping[str, Any]], family: str
         grid.title,
         (
             f"ours, R@k: {judges['R@k']}; FID: {judges['FID']}; IS: {judges['IS']}",
+            *([f"ours, AVC: {judges['AVC']}"] if judges["AVC"] else []),
             "ours: each row is this pipeline but for what it names; intervals over source videos",
             f"over seeds: mean, lowest and highest; {FULL} ahead: R@1 of the last row less that of "
             "this one, clip by clip and over all seeds",

@@ -15,31 +15,34 @@ FULL = "full"  # the row that changes nothing: the pipeline's own training
 class GridRow:
     """What one row changes in the trainer's section, and what the paper's table calls it.
 
-    all_frames: it needs shards of the same clips that hold every candidate frame.
+    all_frames: it needs shards of the same clips that hold every candidate frame. file: the
+    trainer's setting that a file of the user's fills, which it needs.
     """
 
     title: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     all_frames: bool = False
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """The ablations of a family.
 
-    trainer: the program that is run again; part: what it trains, of the family's parts; system:
-    what is scored. inherited: settings of the trainer that name another part, each of which is the
-    pipeline's own. rows: by name, the last one `full`. by_default: those that need nothing more.
-    class_setting: the trainer's setting for the number of classes, where a table goes by it.
+    trainer: the program that is run again, for all of the family's parts that it trains; system:
+    what is scored. columns: its figures that the table shows; (): all. inherited: settings of the
+    trainer that name another part, each of which is the pipeline's own. rows: by name, the last one
+    `full`. by_default: those that need nothing more. class_setting: the trainer's setting for the
+    number of classes, where a table goes by it.
     """
 
     title: str
     trainer: str
-    part: str
     system: str
     rows: Mapping[str, GridRow]
     by_default: tuple[str, ...]
     paper: PaperTable
+    columns: tuple[str, ...] = ()
     inherited: Mapping[str, str] = field(default_factory=dict)
     class_setting: str | None = None
     class_title: str = "Classes"

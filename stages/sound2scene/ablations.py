@@ -17,7 +17,6 @@ ROWS = {
 GRID = Grid(
     title="Table 2",
     trainer="train_sound2scene",
-    part="audio_encoder",
     system="sound2scene",
     rows=ROWS,
     by_default=("l2", "l_nce", "1_s", "5_s", FULL),

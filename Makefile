@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tfhub check format bench docs clean
+.PHONY: help demo demo-avstyle test test-tfhub check format bench docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -57,6 +57,30 @@ demo: $(VENV)/.data  ## make hiking videos, prepare them, learn from them, write
 	$(STAGE)generate sound runs/demo-data/*_05.mp4 --run runs/demo -n 4 -o runs/demo/stages/generate
 	$(STAGE)evaluate $(DEMO)
 	$(STAGE)ablate $(DEMO)
+	@$(BIN)/avdata report runs/demo
+
+AVSTYLE   := pipelines/demo_avstyle.yaml
+HEARD     := $(foreach kind,heavy_rain snow_steps ocean thunderstorm birds,runs/demo-data/$(kind)_05.mp4)
+CONTENTS  := gravel_steps_05-00000000 stream_05-00004000 ocean_04-00004000 snow_steps_04-00008000 \
+  birds_04-00004000
+RESTYLE   := $(STAGE)generate
+AS        := --run runs/demo --family avstyle
+
+# Restyled pictures on what `make demo` has packed, held-out videos alone, into the same report.
+demo-avstyle: $(VENV)/.train  ## after demo: restyle pictures by sounds, into the same report (minutes)
+	@test -f runs/demo/shards/dataset.json || { echo "run make demo first"; exit 2; }
+	$(STAGE)train_avstyle $(AVSTYLE)
+	$(STAGE)train_avc $(AVSTYLE)
+	$(STAGE)train_adain $(AVSTYLE)
+	$(RESTYLE) sound $(HEARD) $(AS) --content $(CONTENTS) \
+	  --title "AVStyle: pictures restyled by sounds" -o runs/demo/stages/restyled
+	$(RESTYLE) sweep runs/demo-data/ocean_05.mp4 $(AS) --content $(CONTENTS) --gains-db -40 -20 -10 0 6 \
+	  --title "AVStyle: surf, softer and louder" -o runs/demo/stages/restyled_louder
+	$(RESTYLE) blend $(wordlist 1,2,$(HEARD)) $(AS) --content $(CONTENTS) \
+	  --title "AVStyle: from rain to snow" -o runs/demo/stages/restyled_blend
+	$(RESTYLE) film runs/demo-data/gravel_steps_05.mp4 $(AS) --by runs/demo-data/thunderstorm_05.mp4 \
+	  --gains-db -20 0 --title "AVStyle: a film" -o runs/demo/stages/restyled_film
+	$(STAGE)evaluate $(AVSTYLE)
 	@$(BIN)/avdata report runs/demo
 
 test: $(VENV)/.dev  ## run all tests

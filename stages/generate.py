@@ -65,6 +65,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     for option in _opening_options():
         option.add_to(parser)
     parser.add_argument("-o", "--output", type=Path, help="folder (generated/COMMAND)")
+    parser.add_argument("--title", help="of the sheet, and of the chapter in a report")
     parser.add_argument("-n", "--number", type=positive, default=4, help="pictures of each (4)")
     parser.add_argument("--seed", type=int, default=0, help="of all noise (0)")
     parser.add_argument(

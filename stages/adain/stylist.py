@@ -12,11 +12,10 @@ import torch
 
 from avdata.errors import SettingsError
 from avdata.frames import squash
-from avdata.store import sha256_file
 from stages.adain.model import AdaIn
-from stages.engine.checkpoint import PRODUCT_NAME, load_model
+from stages.engine.checkpoint import load_model
 from stages.engine.errors import CheckpointError
-from stages.engine.fabric import set_float32_precision
+from stages.generation.opening import painting_device, source_of, wrong_kind
 from stages.generation.painter import Ask
 from stages.nn.pictures import as_images, as_pictures
 
@@ -72,22 +71,14 @@ def open_stylist(opening: Opening) -> Stylist:
     given = opening.parts.get(PART)
     if given is None:
         if opening.run is None:
-            raise CheckpointError("AdaIN: give a run, or the part adain")
+            raise CheckpointError("nothing to restyle with: give --run FOLDER or --adain FILE")
         given = Path(opening.run) / "stages" / TRAINER
     network, metadata = load_model(given)
     if not isinstance(network, AdaIn):
-        raise CheckpointError(f"{given} holds the model {metadata['model']!r}, no adain")
-    device = _device(opening.device)
-    path = Path(given)
-    file = path / PRODUCT_NAME if path.is_dir() else path
-    source = {"file": str(file), "sha256": sha256_file(file)}
+        raise wrong_kind(Path(given), metadata["model"], PART, TRAINER)
+    device = painting_device(opening.device)
     return Stylist(
-        network=network.requires_grad_(False).to(device), device=device, sources={PART: source}
+        network=network.requires_grad_(False).to(device),
+        device=device,
+        sources={PART: source_of(Path(given))},
     )
-
-
-def _device(name: str) -> torch.device:
-    set_float32_precision(exact=True)  # pictures do not depend on the card
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device is cuda, but this torch finds no GPU; give --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

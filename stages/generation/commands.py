@@ -84,6 +84,7 @@ class Job:
         from stages.generation.results import SHEET_NAME, write_results
 
         given = self.given
+        title = given.title or title
         options = {name: value for name, value in vars(given).items() if name != "output"}
         facts = {
             "command": given.command,

@@ -85,6 +85,12 @@ def test_same_seed_same_bytes(place: Workplace) -> None:
         assert one.read_bytes() == other.read_bytes(), one
 
 
+def test_a_title_of_one_s_own(place: Workplace) -> None:
+    place.call("sound", place.rain, "-n", "1", "--title", "Rain & more")
+    written = (place.folder / "out/section.html").read_text(encoding="utf-8")
+    assert written.startswith("<h2>Rain &amp; more</h2>")
+
+
 def test_image(place: Workplace, model: Sound2Scene) -> None:
     result = place.call("image", place.view, "clip0001:0", "-n", "2")
     assert [row["image"] for row in result["rows"]] == ["view", "clip0001:0"]

@@ -200,9 +200,8 @@ def compare(options: argparse.Namespace) -> None:
             f"{name:32}{value['s']:11.3f}{peer['s'] / value['s']:7.2f}"
             f"{value['peak'] / 1e9:9.2f}{gap:9.1e}"
         )
-    print(
-        "first losses of the peer: " + ", ".join(f"{k} {v:.4f}" for k, v in peer["losses"].items())
-    )
+    losses = ", ".join(f"{name} {value:.4f}" for name, value in peer["losses"][0].items())
+    print(f"losses of the first step: {losses}")
 
 
 def main() -> None:

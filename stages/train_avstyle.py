@@ -66,7 +66,7 @@ def train(run: Run[Settings]) -> None:
     network = prepared(Generator(**sizes, enters=settings.enters), run)
     card = ModelCard(name="avstyle_generator", settings={**sizes, "enters": settings.enters})
     generator = run.model("generator", network, card=card, ema=True)
-    name, module, ear_card = make_ear(settings, known)
+    name, module, ear_card = make_ear(settings, known, run.note)
     ear = run.model(name, prepared(module, run), card=ear_card, ema=True)
     hears_early = known is None and settings.fusion == "early"
     critic = Discriminator(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,9 +15,16 @@ from stages.avstyle.sound_encoder import SoundEncoder
 from stages.engine.checkpoint import ModelCard
 from stages.models import build
 
+SHOWN = 4  # names of what is left out
 
-def make_ear(settings: Settings, known: Told | None) -> tuple[str, nn.Module, ModelCard]:
-    """Return its name, network and card; known: of the clips, in the place of their sound."""
+
+def make_ear(
+    settings: Settings, known: Told | None, tell: Callable[[str], None]
+) -> tuple[str, nn.Module, ModelCard]:
+    """Return its name, network and card.
+
+    known: of the clips, in the place of their sound. tell: is told where the network starts from.
+    """
     if known is None:
         sizes: dict[str, Any] = {
             "arch": settings.arch,
@@ -26,7 +34,8 @@ def make_ear(settings: Settings, known: Told | None) -> tuple[str, nn.Module, Mo
         card = ModelCard(name="avstyle_sound_encoder", settings=sizes, audio=AVSTYLE)
         encoder = build("avstyle_sound_encoder", **sizes)
         if settings.init_from is not None and isinstance(encoder, SoundEncoder):
-            start_from(encoder, settings.init_from)
+            left_out = start_from(encoder, settings.init_from)
+            tell(f"the sound encoder starts from {settings.init_from}{_without(left_out)}")
         return "sound_encoder", encoder, card
     words = None
     if settings.word_vectors is not None:
@@ -40,3 +49,11 @@ def make_ear(settings: Settings, known: Told | None) -> tuple[str, nn.Module, Mo
     if words is not None:
         network.words = words
     return "condition", network, ModelCard(name="avstyle_condition", settings=sizes)
+
+
+def _without(names: Sequence[str]) -> str:
+    """Say what had no use; a published checkpoint may hold whole networks beside."""
+    if not names:
+        return ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f", without {', '.join(names[:SHOWN])}{more}"

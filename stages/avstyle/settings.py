@@ -80,7 +80,9 @@ class Settings:
     discriminator_width: int = setting(64, "Channels of the discriminator's first layer.")
     discriminator_layers: int = setting(3, "Its layers between the first and the last.")
     sound_dim: int = setting(256, "Length of the vector that the generator is told.")
-    arch: str = setting("resnet18", "Trunk of the sound encoder: resnet18, resnet50 or tiny.")
+    arch: str = setting(
+        "resnet18", "Trunk of the sound encoder: resnet18, resnet9, resnet50 or tiny."
+    )
     sound_width: int | None = setting(
         None, "Channels of its first layer; null: as the trunk has them."
     )

@@ -173,7 +173,7 @@ class Run(Generic[S]):
             text = yaml.safe_dump(to_tree(self.settings), sort_keys=False)
             Store(str(self.folder)).write_bytes("settings.yaml", text.encode())
         if self.step >= self.total_steps or self._best.exhausted:
-            self._note(f"{self.name} was complete at step {self.step}")
+            self.note(f"{self.name} was complete at step {self.step}")
             return self._finish()
         if self.is_main:
             unpublish(self.folder)
@@ -182,7 +182,7 @@ class Run(Generic[S]):
                 self.console, self.name, self.step, self.total_steps, train.batch_size
             )
         if self.step:
-            self._note(f"{self.name} goes on after step {self.step}")
+            self.note(f"{self.name} goes on after step {self.step}")
         self._termination.begin(self.fabric)
         while self.step < self.total_steps and not self._best.exhausted:
             self.step += 1
@@ -317,12 +317,10 @@ class Run(Generic[S]):
 
     def _finish(self) -> None:
         if self._best.metric is not None and self._best.step is None:
-            self._note(
-                f"{self._best.metric} was never evaluated: the last checkpoint is the result"
-            )
+            self.note(f"{self._best.metric} was never evaluated: the last checkpoint is the result")
         products = self._keeper.publish(self._best.step)
         if products:
-            self._note(f"{self.name} is complete: {', '.join(map(str, products))}")
+            self.note(f"{self.name} is complete: {', '.join(map(str, products))}")
 
     def _advice(self, spoilt: str) -> str:
         found = checkpoints(self._keeper.checkpoints)
@@ -332,7 +330,8 @@ class Run(Generic[S]):
             f"stages.{self.name}.train.clip_norm, or look at these samples"
         )
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Print a line, on the first rank alone."""
         if self.is_main:
             self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 

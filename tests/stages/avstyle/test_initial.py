@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from avdata.audio.spec import AVSTYLE, SOUND2SCENE
 from avdata.errors import WeightsError
+from stages.avstyle.ear import make_ear
 from stages.avstyle.initial import start_from
+from stages.avstyle.settings import Settings
 from stages.avstyle.sound_encoder import SoundEncoder
 from stages.engine.checkpoint import ModelCard, save_weights
 from stages.engine.errors import CheckpointError
@@ -169,6 +171,21 @@ def test_an_earlier_training_of_this_family_gives_its_head_too(tmp_path: Path) -
         assert torch.equal(value, trained.state_dict()[name])
     wider = SoundEncoder(arch="tiny", out_dim=9)
     assert start_from(wider, tmp_path / "sound_encoder.safetensors") == ["head.bias", "head.weight"]
+
+
+def test_the_trainer_says_where_the_encoder_starts_from(tmp_path: Path) -> None:
+    trained = build("audio_encoder", arch="tiny", out_dim=32)
+    card = ModelCard(name="audio_encoder", settings={"arch": "tiny"}, audio=SOUND2SCENE)
+    save(tmp_path / "model.safetensors", card, trained.state_dict())
+    told: list[str] = []
+    settings = Settings(arch="tiny", init_from=str(tmp_path))
+    name, network, _ = make_ear(settings, None, told.append)
+    assert name == "sound_encoder"
+    assert told == [f"the sound encoder starts from {tmp_path}, without head.0.bias, head.0.weight"]
+    weights = network.state_dict()["trunk.conv1.weight"]
+    assert torch.equal(weights, trained.state_dict()["trunk.conv1.weight"])
+    make_ear(Settings(arch="tiny"), None, told.append)
+    assert len(told) == 1
 
 
 def test_another_model_and_no_training_at_all(tmp_path: Path) -> None:

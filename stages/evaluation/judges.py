@@ -142,12 +142,14 @@ def _open_avc(
 
     if name not in ("auto", "openl3"):
         return TrainedAvc.load(name, rate_hz=rate_hz, device=device), None
-    try:
+    if name == "openl3":
         return OpenL3.load(rate_hz=rate_hz, device=device), None
+    # What is here comes first, so that the judge does not depend on whether there is a network.
+    trained = (own / "model.safetensors").is_file()
+    try:
+        return OpenL3.load(rate_hz=rate_hz, device=device, download=not trained), None
     except WeightsError as error:
-        if name == "openl3":
-            raise
-        if (own / "model.safetensors").is_file():
+        if trained:
             return TrainedAvc.load(own, rate_hz=rate_hz, device=device), str(error)
         return None, f"{error}; and in its place: python -m stages.train_avc is not done here"
 

@@ -18,7 +18,8 @@ class RestylingSettings:
     avc: str = setting(
         "auto",
         "Who says whether picture and sound belong together: openl3, or what train_avc wrote (a "
-        "file or folder); auto: OpenL3 where it can be had, or else this pipeline's train_avc.",
+        "file or folder); auto: OpenL3 if it is in the cache, or else this pipeline's train_avc, "
+        "or else OpenL3 from its source.",
         path="optional",
     )
     prompt: str = setting(

@@ -77,13 +77,14 @@ class OpenL3(AvcEncoder):
         *,
         rate_hz: int = OPENL3.sample_rate_hz,
         device: str | torch.device = "cpu",
+        download: bool = True,
     ) -> Self:
-        """Load both towers from a folder, or from the weights table.
+        """Load both towers from a folder, or from the weights table, downloaded if they may be.
 
         The folder holds openl3_audio_linear_env*.h5 (.h5.gz, .safetensors) and openl3_image_….
         Raises WeightsError, with what to do, if they cannot be had or do not fit.
         """
-        here = weights.folder(WEIGHTS) if folder is None else Path(folder)
+        here = weights.folder(WEIGHTS, download=download) if folder is None else Path(folder)
         sound, picture = Tower(1), Tower(3)
         files = [tower_file(here, kind) for kind in ("audio", "image")]
         for tower, file in zip((sound, picture), files, strict=True):

@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from avdata.audio.spec import AVC
 from avdata.config import load_pipeline
 from avdata.errors import AvdataError, SettingsError, ShardError, WeightsError
 from avdata.strict import build
 from stages import families
+from stages.engine.checkpoint import ModelCard, save_weights
 from stages.evaluate import Settings, evaluate
 from stages.evaluation.contents import of_another_class
+from stages.evaluation.judges import open_pair_judges
 from stages.evaluation.page import page
 from stages.evaluation.questions import ranked_methods, read_items
 from stages.evaluation.restyling import OTHERS
@@ -29,6 +33,7 @@ from stages.judges.clip import ClipEncoder
 from stages.judges.correspondence import AvcEncoder
 from stages.metrics.bootstrap import bootstrap_mean
 from stages.metrics.structure import edge_correlation
+from stages.nn.avc import AvcNetwork
 from stages.pairs.clips import Clips, read_clips
 from stages.pairs.features import FeatureCache
 from stages.pairs.samples import frames_of, sounds_of
@@ -97,7 +102,7 @@ def studio(run: Path) -> Studio:
 def scored(run: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Any:
     """Evaluate with the toy's judge in the place of OpenL3."""
     monkeypatch.setattr(
-        "stages.judges.openl3.OpenL3.load", lambda *_, rate_hz, device: Hue(rate_hz)
+        "stages.judges.openl3.OpenL3.load", lambda *_, rate_hz, **_options: Hue(rate_hz)
     )
     pipeline = load_pipeline(pipeline_file(run, **{"systems": SYSTEMS, **settings}), stages=())
     return evaluate(pipeline, build(Settings, pipeline.stages["evaluate"], "here"))
@@ -255,6 +260,27 @@ def test_without_a_judge_the_others_are_told(run: Path, tmp_path: Path) -> None:
             own = {**pipeline.stages["evaluate"], "restyling": {"avc": name}}
             with pytest.raises(AvdataError, match=message):
                 evaluate(pipeline, build(Settings, own, "here"))
+
+
+def test_what_is_here_judges_before_what_would_have_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """train_avc's network where OpenL3 is not in the cache: no network is asked for it."""
+    monkeypatch.setenv("AVDATA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("avdata.weights.get", _nowhere)
+    own, sizes = tmp_path / "train_avc", {"width": 4, "dim": 8, "image_px": 32}
+    own.mkdir()
+    card = ModelCard(name="avc", settings=sizes, audio=AVC)
+    save_weights(own / "model.safetensors", AvcNetwork(**sizes).state_dict(), card.metadata())
+    device = torch.device("cpu")
+    found = open_pair_judges({"correspondence"}, "auto", own, 8_000, "clip", device)
+    assert found.avc is not None
+    assert found.avc.rate_hz == 8_000
+    assert "train_avc" in found.avc.description
+    assert "not in the cache" in str(found.why_not_avc)
+    with pytest.raises(WeightsError, match="no network"):
+        open_pair_judges({"correspondence"}, "openl3", own, 8_000, "clip", device)
+    assert open_pair_judges({"recall"}, "openl3", own, 8_000, "clip", device).avc is None
 
 
 def _nowhere(name: str, **_: Any) -> Path:

@@ -1,4 +1,4 @@
-"""The paper's ablations: what Tables 1, 3 and 4 change in the training."""
+"""The paper's ablations: what Tables 1, 3 and 4 change in the training; and two of ours."""
 
 from dataclasses import replace
 
@@ -6,6 +6,8 @@ from stages.avstyle.paper import ABLATIONS, PRETRAINING
 from stages.evaluation.grid import FULL, Grid, GridRow
 
 ROWS = {
+    "class_prediction": GridRow(title="class prediction", changes={"condition": "classes"}),
+    "keyword": GridRow(title="keyword", changes={"condition": "keyword"}),
     "cycle": GridRow(title="cycle consistency", changes={"consistency": "cycle"}),
     "late_fusion": GridRow(title="late fusion", changes={"fusion": "late"}),
     # As published: without the identity loss, that of the pictures weighs 1.
@@ -14,6 +16,8 @@ ROWS = {
     ),
     "selavi": GridRow(title="SeLaVi", file="init_from"),
     "wav2clip": GridRow(title="Wav2CLIP", file="init_from"),
+    "film": GridRow(title="sound by scale and shift", changes={"enters": "film"}),
+    "mismatched": GridRow(title="mismatched sounds are fake", changes={"mismatched": True}),
     FULL: GridRow(title="AVStyle"),
 }
 

@@ -55,11 +55,11 @@ def export(model: Restyler, folder: Path, seed: int = 0) -> dict[str, float]:
     Relative to the largest number, on random input of two sizes, one of them not what was traced.
     Raises ExportError beyond TOLERANCE, and then leaves no such file.
     """
-    store = Store(str(folder))
+    store, spec = Store(str(folder)), model.spec  # a baseline has none and says so
     facts = {
         "version": VERSION,
         "resolution_px": model.resolution_px,
-        "audio": to_tree(model.spec),
+        "audio": to_tree(spec),
         "sources": {part: dict(source) for part, source in model.sources.items()},
     }
     apart: dict[str, float] = {}

@@ -13,6 +13,7 @@ import yaml
 
 from avdata.audio.spec import AudioSpec
 from avdata.errors import SettingsError
+from stages.avstyle.conditions import ClassVector
 from stages.avstyle.generator import SIDE_STEP_PX, Generator
 from stages.avstyle.restyler import Restyler
 from stages.avstyle.sound_encoder import SoundEncoder
@@ -23,8 +24,8 @@ from stages.generation.opening import painting_device, source_of, wrong_kind
 from stages.nn.frontend import Frontend
 
 TRAINER = "train_avstyle"
-PRODUCTS = {"style_generator": "generator", "sound_encoder": "sound_encoder"}
-"""Which product of the training is which part."""
+GENERATOR, EARS = "generator", ("sound_encoder", "condition")
+"""Products of the training; what tells the generator of sounds is one of two."""
 PAPER_PX = 256
 
 
@@ -41,8 +42,9 @@ def load_model(
 
     run: output folder of a pipeline, for what its training has finished. A part is a training's
     folder or a weights file; of a folder that is given for the generator, the sound encoder is
-    taken too. size_px: shorter side of the pictures; without it that of the training, where the
-    folder tells, else the paper's 256. audio: demand this front-end.
+    taken too, or what a baseline has in its place. size_px: shorter side of the pictures; without
+    it that of the training, where the folder tells, else the paper's 256. audio: demand this
+    front-end.
 
     Raises CheckpointError for a file that is missing or holds another model, and SettingsError for
     parts that do not fit together.
@@ -50,7 +52,8 @@ def load_model(
     paths = _paths(run, style_generator, sound_encoder)
     where = painting_device(device)
     generator, sound_dim = _generator(paths["style_generator"])
-    ear, spec = _ear(paths["sound_encoder"], audio)
+    product = _ear_product(paths["sound_encoder"])
+    ear, spec = _ear(paths["sound_encoder"], product, audio)
     if ear.out_dim != sound_dim:
         raise SettingsError(
             f"{paths['sound_encoder']} gives vectors of {ear.out_dim} numbers, the generator was "
@@ -61,10 +64,13 @@ def load_model(
     return Restyler(
         generator=generator,
         ear=ear,
-        frontend=Frontend(spec).to(where),
+        frontend=None if spec is None else Frontend(spec).to(where),
         resolution_px=_side(size_px, paths["style_generator"]),
         device=where,
-        sources={part: source_of(path, PRODUCTS[part]) for part, path in paths.items()},
+        sources={
+            "style_generator": source_of(paths["style_generator"], GENERATOR),
+            "sound_encoder": source_of(paths["sound_encoder"], product),
+        },
     )
 
 
@@ -86,7 +92,7 @@ def _paths(
 
 def _generator(path: Path) -> tuple[Generator, int]:
     """Return the network and the length of the vector that it is told."""
-    network, metadata = load_checkpoint(path, product=PRODUCTS["style_generator"])
+    network, metadata = load_checkpoint(path, product=GENERATOR)
     if not isinstance(network, Generator):
         raise wrong_kind(path, metadata["model"], "style_generator", TRAINER)
     if metadata["settings"].get("enters") == "none":
@@ -94,8 +100,18 @@ def _generator(path: Path) -> tuple[Generator, int]:
     return network, int(metadata["settings"].get("sound_dim", 256))
 
 
-def _ear(path: Path, wanted: AudioSpec | None) -> tuple[SoundEncoder, AudioSpec]:
-    network, metadata = load_checkpoint(path, product=PRODUCTS["sound_encoder"])
+def _ear_product(path: Path) -> str:
+    """Return which product of a training's folder tells of sounds."""
+    there = (name for name in EARS if (path / f"{name}.safetensors").is_file())
+    return next(there, EARS[0])
+
+
+def _ear(
+    path: Path, product: str, wanted: AudioSpec | None
+) -> tuple[SoundEncoder | ClassVector, AudioSpec | None]:
+    network, metadata = load_checkpoint(path, product=product)
+    if isinstance(network, ClassVector):
+        return network, None
     if not isinstance(network, SoundEncoder):
         raise wrong_kind(path, metadata["model"], "sound_encoder", TRAINER)
     if metadata["audio"] is None:

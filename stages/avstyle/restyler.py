@@ -1,10 +1,11 @@
-"""AVStyle put together: what it keeps of a picture, what it hears, what it draws.
+"""AVStyle put together: what it keeps of a picture, what it hears or is told, what it draws.
 
 Li et al., Learning Visual Styles from Audio-Visual Associations, ECCV 2022.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 
 from avdata.audio.spec import AudioSpec
-from avdata.errors import SettingsError
+from avdata.errors import SettingsError, nearest
 from avdata.frames import squash
+from stages.avstyle.conditions import ClassVector
 from stages.avstyle.encoders import HeardEncoder
 from stages.avstyle.generator import SIDE_STEP_PX, Generator
 from stages.avstyle.sound_encoder import SoundEncoder
@@ -35,22 +37,38 @@ AT_ONCE = 8  # pictures
 
 @dataclass(frozen=True, kw_only=True)
 class Restyler:
-    """A generator in its two halves and a sound encoder, frozen and in evaluation mode.
+    """A generator in its two halves and what tells it of sounds, frozen and in evaluation mode.
 
-    resolution_px: the shorter side of its pictures. sources: of each part, its file and SHA-256.
+    ear, frontend: a sound encoder and how it hears; or, of the baselines, what turns scores of
+    classes into the vector, and None. resolution_px: the shorter side of its pictures. sources: of
+    each part, its file and SHA-256.
     """
 
     generator: Generator
-    ear: SoundEncoder
-    frontend: Frontend
+    ear: SoundEncoder | ClassVector
+    frontend: Frontend | None
     resolution_px: int
     device: torch.device
     sources: Mapping[str, Mapping[str, str]]
 
     @property
     def spec(self) -> AudioSpec:
-        """The front-end."""
-        return self.frontend.spec
+        """The front-end; raises SettingsError for a baseline, which hears nothing."""
+        return self._frontend.spec
+
+    @property
+    def _frontend(self) -> Frontend:
+        if self.frontend is None:
+            raise SettingsError(
+                "this generator was trained with a condition of classes or keywords and hears no "
+                "sound: `stages.evaluate` scores it; to restyle, train with condition: sound"
+            )
+        return self.frontend
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The classes of which a baseline is told; None: it hears."""
+        return self.ear.names if isinstance(self.ear, ClassVector) else None
 
     @property
     def hears(self) -> tuple[int, float]:
@@ -69,7 +87,7 @@ class Restyler:
 
     def spectrogram(self, fitted: NDArray[np.float32]) -> Tensor:
         """Return what the sound encoder sees, [1, 1, F, N], of fitted sound [n_samples]."""
-        return self.frontend.spectrogram(torch.from_numpy(fitted)[None].to(self.device))
+        return self._frontend.spectrogram(torch.from_numpy(fitted)[None].to(self.device))
 
     def sized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a picture [H, W, 3] of any size as it is drawn anew, [h, w, 3].
@@ -98,7 +116,7 @@ class Restyler:
         it is fitted already. Silence stays silence.
         """
         fitted = torch.from_numpy(np.stack([fit(sound, self.spec) for sound in sounds]))
-        heard: Tensor = self.ear(self.frontend.spectrogram(fitted.to(self.device)))
+        heard: Tensor = self.ear(self._frontend.spectrogram(fitted.to(self.device)))
         return heard
 
     @torch.no_grad()
@@ -123,27 +141,44 @@ class Restyler:
         content = self.content(self.sized(picture.image)[None])
         return np.array(self.restyled(content, self.style([louder]))[0])
 
+    @torch.no_grad()
+    def told(self, texts: Sequence[str]) -> Tensor:
+        """Return the vectors [B, D] of scores by class, each {"Rain": 0.8, ...} as JSON.
+
+        For baselines. Raises SettingsError for a class that it was not told of in training.
+        """
+        names = self.classes or ()
+        scores = torch.zeros(len(texts), len(names))
+        for row, text in zip(scores, texts, strict=True):
+            for name, score in json.loads(text).items():
+                if name not in names:
+                    raise SettingsError(f"no class {name!r}: {nearest(name, names)}")
+                row[names.index(name)] = score
+        vectors: Tensor = self.ear(scores.to(self.device))
+        return vectors
+
     def paint(self, asks: Sequence[Ask], seed: int) -> NDArray[np.uint8]:
         """Return for each ask its picture, squashed to a square as in training, by its sound.
 
-        There is no noise: seed and numbers change nothing. What several asks share is seen and
-        heard once.
+        Baselines take its text, see `told`. There is no noise: seed and numbers change nothing.
+        What several asks share is seen and heard once.
         """
+        means = "sound" if self.classes is None else "text"
         for ask in asks:
-            if ask.picture is None or ask.sound is None or ask.text is not None:
+            if ask.picture is None or getattr(ask, means) is None:
                 raise SettingsError(
-                    f"{ask.key}: AVStyle restyles a picture by a sound: it needs both, and no text"
+                    f"{ask.key}: AVStyle restyles a picture by a {means}: it needs both"
                 )
-        side, pictures, sounds = self.resolution_px, _once(asks, "picture"), _once(asks, "sound")
+        side, pictures, given = self.resolution_px, _once(asks, "picture"), _once(asks, means)
         squares = [squash(picture.image, side, side) for picture in pictures.values()]
         parts = [slice(first, first + AT_ONCE) for first in range(0, len(squares), AT_ONCE)]
         content = torch.cat([self.content(np.stack(squares[some])) for some in parts])
-        heard = self.style(list(sounds.values()))
+        style = (self.style if means == "sound" else self.told)(list(given.values()))
         seen_at = {key: row for row, key in enumerate(pictures)}
-        heard_at = {key: row for row, key in enumerate(sounds)}
+        told_at = {key: row for row, key in enumerate(given)}
         return self.restyled(
             content[[seen_at[id(ask.picture)] for ask in asks]],
-            heard[[heard_at[id(ask.sound)] for ask in asks]],
+            style[[told_at[id(getattr(ask, means))] for ask in asks]],
         )
 
 

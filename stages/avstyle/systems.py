@@ -1,6 +1,7 @@
 """The systems of the paper's comparison: a held-out picture restyled by a held-out sound.
 
-avstyle   the frame of a clip of another class, restyled by the clip's sound
+avstyle   the frame of a clip of another class, restyled by the clip's sound; of a training with
+          condition classes or keyword, by what the shards say of the clip
 content   the same frame as it was: what hears nothing and changes nothing
 
 The frames of the sounds' own clips are `upper_bound`, the paper's "target".
@@ -8,16 +9,19 @@ The frames of the sounds' own clips are `upper_bound`, the paper's "target".
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, cast
 
+from avdata.measures import class_names
+from stages.avstyle.conditions import read_told
 from stages.evaluation.asks import Asks
 from stages.evaluation.contents import of_another_class
 from stages.evaluation.system import OF_PICTURES, System
 from stages.pairs.samples import Samples, frames_of
 
 if TYPE_CHECKING:
+    from stages.avstyle.restyler import Restyler
     from stages.evaluation.studio import Studio
-    from stages.generation.painter import Hears
 
 FAMILY = "avstyle"
 
@@ -33,10 +37,36 @@ def at_gain(studio: Studio, gain: float) -> Samples:
 
 
 def _painted(studio: Studio, gain: float | None) -> Samples:
-    spec = cast("Hears", studio.painter(FAMILY)).spec
+    painter = cast("Restyler", studio.painter(FAMILY))
     contents = of_another_class(studio)
-    asks = Asks(clips=studio.test, hears=spec, contents=contents, gain=gain)
+    if painter.classes is None:
+        asks = Asks(clips=studio.test, hears=painter.spec, contents=contents, gain=gain)
+    else:
+        texts = told_of(studio, painter.classes)
+        asks = Asks(clips=studio.test, contents=contents, texts=texts)
     return studio.painted(FAMILY, asks)
+
+
+def told_of(studio: Studio, classes: tuple[str, ...]) -> list[str]:
+    """Return what a baseline is told of each test clip: scores by class, as JSON.
+
+    YAMNet's classes: what it heard in the clip. Others: the clip's labels. Classes that were not
+    there in training are left out.
+    """
+    heard = classes == tuple(class_names())
+    known = read_told(
+        studio.train.store.root, "classes" if heard else "keyword", studio.train.split
+    )
+    return [
+        json.dumps(
+            {
+                known.names[n]: score
+                for n, score in sorted(known.of_clip[key].items())
+                if known.names[n] in classes
+            }
+        )
+        for key in studio.test.keys
+    ]
 
 
 def unchanged(studio: Studio, _: int) -> Samples:

@@ -52,9 +52,11 @@ def panel_size(resolution: int) -> tuple[int, int]:
     return round(1.9 * side), side
 
 
-def cell_of(row: SheetRow) -> int:
-    """Return the side of the squares in which a row's pictures are shown whole."""
-    return cell_px(max(max(image.shape[:2]) for image in row.images))
+def cell_of(row: SheetRow) -> tuple[int, int]:
+    """Return width and height of the cells in which a row's pictures are shown whole."""
+    height, width = (max(image.shape[axis] for image in row.images) for axis in (0, 1))
+    times = cell_px(max(height, width)) // max(height, width)
+    return times * width, times * height
 
 
 def cell_px(resolution: int) -> int:
@@ -163,31 +165,36 @@ def contact_sheet(title: str, note: str, rows: Sequence[SheetRow]) -> Image.Imag
     """
     if not rows:
         raise ValueError("a sheet needs at least one row")
-    sides = [cell_of(row) for row in rows]
+    cells = [cell_of(row) for row in rows]
     panel_px = max((row.panel.width + 2 * GAP_PX for row in rows if row.panel), default=0)
-    widths = [len(row.images) * (side + GAP_PX) for row, side in zip(rows, sides, strict=True)]
+    widths = [len(row.images) * (cell[0] + GAP_PX) for row, cell in zip(rows, cells, strict=True)]
     width = 2 * MARGIN_PX + max(panel_px + max(widths) - GAP_PX, 520)
-    heights = [_row_height(row, side) for row, side in zip(rows, sides, strict=True)]
+    heights = [_row_height(row, cell[1]) for row, cell in zip(rows, cells, strict=True)]
     sheet = Image.new("RGB", (width, HEADER_PX + sum(heights) + MARGIN_PX - ROW_GAP_PX), PAPER)
     draw = ImageDraw.Draw(sheet)
     line_px = width - 2 * MARGIN_PX
     draw_text(draw, MARGIN_PX, 26, fitted_line(title, line_px, 26), 26, INK)
     draw_text(draw, MARGIN_PX, 61, fitted_line(note, line_px, 13), 13, MUTED)
     top = HEADER_PX
-    for row, side, height in zip(rows, sides, heights, strict=True):
-        _draw_row(sheet, draw, row, side, top, MARGIN_PX + panel_px)
+    for row, cell, height in zip(rows, cells, heights, strict=True):
+        _draw_row(sheet, draw, row, cell, top, MARGIN_PX + panel_px)
         top += height
     return sheet
 
 
-def _row_height(row: SheetRow, side: int) -> int:
+def _row_height(row: SheetRow, height: int) -> int:
     heading = HEADING_PX if row.headings else 0
     panel = row.panel.height if row.panel else 0
-    return CAPTION_PX + heading + max(side, panel) + ROW_GAP_PX
+    return CAPTION_PX + heading + max(height, panel) + ROW_GAP_PX
 
 
 def _draw_row(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, row: SheetRow, side: int, top: int, left: int
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    row: SheetRow,
+    cell: tuple[int, int],
+    top: int,
+    left: int,
 ) -> None:
     right = sheet.width - MARGIN_PX
     title = fitted_line(row.title, right - MARGIN_PX, 16)
@@ -199,11 +206,11 @@ def _draw_row(
     if row.panel is not None:
         sheet.paste(row.panel, (MARGIN_PX, top + heading))
     for n, image in enumerate(row.images):
-        x = left + n * (side + GAP_PX)
+        x = left + n * (cell[0] + GAP_PX)
         if n < len(row.headings):
-            heading_text = fitted_line(row.headings[n], side, 12)
-            draw_text(draw, x + side / 2, top, heading_text, 12, MUTED, "ma")
-        _paste(sheet, image, (x, top + heading), side)
+            heading_text = fitted_line(row.headings[n], cell[0], 12)
+            draw_text(draw, x + cell[0] / 2, top, heading_text, 12, MUTED, "ma")
+        _paste(sheet, image, (x, top + heading), cell)
 
 
 def unrolled(row: SheetRow) -> list[SheetRow]:
@@ -216,14 +223,14 @@ def film(rows: Sequence[SheetRow]) -> list[Image.Image]:
     """Return one frame per row, there and back: its pictures side by side over its title."""
     frames = []
     for row in rows:
-        side = cell_of(row)
-        step = side + GAP_PX
-        frame = Image.new("RGB", (len(row.images) * step + GAP_PX, side + 34), PAPER)
+        width, height = cell_of(row)
+        step = width + GAP_PX
+        frame = Image.new("RGB", (len(row.images) * step + GAP_PX, height + 34), PAPER)
         for n, image in enumerate(row.images):
-            _paste(frame, image, (GAP_PX + n * step, GAP_PX), side)
+            _paste(frame, image, (GAP_PX + n * step, GAP_PX), (width, height))
         draw = ImageDraw.Draw(frame)
         title = fitted_line(row.title, frame.width - 2 * GAP_PX, 14)
-        draw_text(draw, frame.width / 2, side + 21, title, 14, INK, "mm")
+        draw_text(draw, frame.width / 2, height + 21, title, 14, INK, "mm")
         frames.append(frame)
     return frames + frames[-2:0:-1]
 
@@ -238,12 +245,15 @@ def save_gif(frames: Sequence[Image.Image], path: Path) -> None:
     )
 
 
-def _paste(sheet: Image.Image, image: NDArray[np.uint8], at: tuple[int, int], side: int) -> None:
-    """Show a picture in the middle of its square, small ones enlarged by a whole number."""
+def _paste(
+    sheet: Image.Image, image: NDArray[np.uint8], at: tuple[int, int], cell: tuple[int, int]
+) -> None:
+    """Show a picture in the middle of its cell, small ones enlarged by a whole number."""
     picture = Image.fromarray(image)
-    times = max(1, side // max(picture.size))
+    times = min(cell[0] // picture.width, cell[1] // picture.height)
     if times > 1:
         size = (times * picture.width, times * picture.height)
         picture = picture.resize(size, Image.Resampling.BICUBIC)
-    x, y = ((side - length) // 2 for length in picture.size)
-    sheet.paste(picture, (at[0] + x, at[1] + y))
+    sheet.paste(
+        picture, (at[0] + (cell[0] - picture.width) // 2, at[1] + (cell[1] - picture.height) // 2)
+    )

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avdata.audio.spec import AVSTYLE
 from avdata.config import load_pipeline
+from avdata.errors import SettingsError
+from avdata.measures import class_names
 from avdata.strict import build
 from stages.avstyle.load import load_model
+from stages.avstyle.restyler import Restyler
 from stages.avstyle.systems import SYSTEMS, at_gain, restyled, unchanged
 from stages.evaluate import Settings, evaluate
 from stages.evaluation.contents import of_another_class
@@ -23,8 +27,15 @@ from stages.pairs.clips import read_clips
 from stages.pairs.features import FeatureCache
 from stages.pairs.samples import sounds_of
 from tests.stages.avstyle.tiny_restyler import make_training
-from tests.stages.evaluation_run import make_shards, pipeline_file
+from tests.stages.evaluation_run import COLOURS, make_shards, pipeline_file
 from tests.stages.tiny_scenes import RATE_HZ
+
+
+def studio_of(run: Path, folder: Path, model: Restyler) -> Studio:
+    clips, train = read_clips(str(run), "test"), read_clips(str(run), "train")
+    classes = [labels[0] for labels in clips.labels]
+    cache = FeatureCache(folder / "features", batch_size=4, workers=1)
+    return Studio(lambda _: model, clips, classes, train, cache, folder / "pictures", 0)
 
 
 def test_pictures_of_other_classes_by_the_clips_own_sounds(tmp_path: Path) -> None:
@@ -32,11 +43,9 @@ def test_pictures_of_other_classes_by_the_clips_own_sounds(tmp_path: Path) -> No
     run = tmp_path / "run"
     make_shards(run)
     make_training(run / "stages" / "train_avstyle")
-    clips, train = read_clips(str(run), "test"), read_clips(str(run), "train")
     model = load_model(run, device="cpu")
-    classes = [labels[0] for labels in clips.labels]
-    cache = FeatureCache(tmp_path / "features", batch_size=4, workers=1)
-    studio = Studio(lambda _: model, clips, classes, train, cache, tmp_path / "pictures", 0)
+    studio = studio_of(run, tmp_path, model)
+    clips = studio.test
     chosen = of_another_class(studio)
     before = unchanged(studio, 0).read(range(len(clips)))
     sounds = sounds_of(clips, RATE_HZ).read(range(len(clips)))
@@ -65,3 +74,43 @@ def test_they_are_scored_beside_the_paper(tmp_path: Path, monkeypatch: pytest.Mo
     assert found["models"].keys() == {"avstyle"}
     assert found["systems"]["avstyle"]["FID"]["value"] > 0
     assert json.dumps(dict(found))
+
+
+def test_a_baseline_is_told_what_the_shards_say(tmp_path: Path) -> None:
+    """Its pictures, from the whole generator and scores put together by hand."""
+    run = tmp_path / "run"
+    make_shards(run)
+    folder = make_training(run / "stages" / "train_avstyle", told=sorted(COLOURS))
+    assert (folder / "condition.safetensors").is_file()
+    model = load_model(run, device="cpu")
+    studio = studio_of(run, tmp_path, model)
+    clips = studio.test
+    scores = torch.tensor(
+        [[float(name in own) for name in sorted(COLOURS)] for own in clips.labels]
+    )
+    assert (scores.sum(dim=1) == 0).sum() == 1  # of a class that was not there in training
+    with torch.no_grad():
+        told = model.ear(scores)
+    before = unchanged(studio, 0).read(range(len(clips)))
+    for row, image in enumerate(restyled(studio, 0).read(range(len(clips)))):
+        x = torch.tensor(before[row]).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            y = (model.generator(x, told[row : row + 1])[0].permute(1, 2, 0) + 1) * 127.5
+        assert np.abs(image - y.numpy()).max() <= 1
+    with pytest.raises(SettingsError, match="hears no sound"):
+        _ = model.hears
+    with pytest.raises(SettingsError, match="no class 'moo'"):
+        model.told(['{"moo": 1}'])
+
+
+def test_yamnets_classes_are_told_with_their_scores(tmp_path: Path) -> None:
+    """The ten best of the index, as training reads them."""
+    names = class_names()
+    model = load_model(
+        style_generator=make_training(tmp_path / "training", told=list(names)), device="cpu"
+    )
+    assert model.classes == names
+    scores = torch.zeros(1, len(names))
+    scores[0, [3, 77]] = torch.tensor([0.8, 0.25])
+    found = model.told([json.dumps({names[3]: 0.8, names[77]: 0.25})])
+    torch.testing.assert_close(found, model.ear(scores))

@@ -32,26 +32,25 @@ def random_generator(**changes: Any) -> Generator:
     return network.eval()
 
 
-def make_training(folder: Path, **changes: Any) -> Path:
-    """Write what train_avstyle leaves, complete."""
+def make_training(folder: Path, told: list[str] | None = None, **changes: Any) -> Path:
+    """Write what train_avstyle leaves, complete; told: the classes of a baseline."""
     folder.mkdir(parents=True)
     sizes = GENERATOR | changes
-    ear_sizes = EAR | {"out_dim": sizes["sound_dim"]}
+    painter = ModelCard(name="avstyle_generator", settings=sizes)
+    ear = ModelCard(
+        name="avstyle_sound_encoder", settings=EAR | {"out_dim": sizes["sound_dim"]}, audio=AVSTYLE
+    )
+    name = "sound_encoder"
+    if told is not None:
+        classes = {"names": told, "word_dim": None, "out_dim": sizes["sound_dim"]}
+        name, ear = "condition", ModelCard(name="avstyle_condition", settings=classes)
     torch.manual_seed(1)
-    networks = {
-        "generator": (
-            random_generator(**changes),
-            ModelCard(name="avstyle_generator", settings=sizes),
-        ),
-        "sound_encoder": (
-            build("avstyle_sound_encoder", **ear_sizes),
-            ModelCard(name="avstyle_sound_encoder", settings=ear_sizes, audio=AVSTYLE),
-        ),
-    }
+    heard = build(ear.name, **ear.settings)
+    networks = {"generator": (random_generator(**changes), painter), name: (heard, ear)}
     files = {}
-    for name, (network, card) in networks.items():
-        files[name] = folder / f"{name}.at.safetensors"
-        save_weights(files[name], network.state_dict(), card.metadata())
+    for product, (network, card) in networks.items():
+        files[product] = folder / f"{product}.at.safetensors"
+        save_weights(files[product], network.state_dict(), card.metadata())
     publish(folder, files)
     for file in files.values():
         file.unlink()

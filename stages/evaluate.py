@@ -90,6 +90,8 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     samples = {one: one.samples(studio, 0).resized(side) for one in systems}
     known = frames_of(train.clips).resized(side)
     asked = {figure for one in systems if one is not REAL for figure in one.figures}
+    if not settings.restyling.texts:
+        asked.discard("clip_text")
     pairs = open_pair_judges(
         asked,
         settings.restyling.avc,

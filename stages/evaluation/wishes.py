@@ -25,6 +25,9 @@ class RestylingSettings:
     prompt: str = setting(
         PLACE, "Text that CLIP compares pictures with; {} stands for the clip's labels."
     )
+    texts: bool = setting(
+        True, "Compare pictures with texts at all; CLIP is fetched for it where it is not here."
+    )
     scenes: dict[str, str] = setting(
         {}, "Label: scene, for the changes of scene; without any, a clip's scene is its class."
     )

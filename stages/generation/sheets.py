@@ -55,7 +55,8 @@ def panel_size(resolution: int) -> tuple[int, int]:
 def cell_of(row: SheetRow) -> tuple[int, int]:
     """Return width and height of the cells in which a row's pictures are shown whole."""
     height, width = (max(image.shape[axis] for image in row.images) for axis in (0, 1))
-    times = cell_px(max(height, width)) // max(height, width)
+    shortest = min(min(image.shape[:2]) for image in row.images)
+    times = cell_px(shortest) // shortest
     return times * width, times * height
 
 

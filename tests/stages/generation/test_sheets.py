@@ -56,6 +56,18 @@ def test_a_sheet_holds_every_picture_and_panel() -> None:
         contact_sheet("Title", "", [])
 
 
+def test_pictures_of_any_shape_are_shown_whole() -> None:
+    """The largest of each direction makes the cell; small ones are enlarged as squares are."""
+    wide, tall = pictures(1, 64)[0][:, :, :], np.zeros((108, 64, 3), np.uint8)
+    wide = np.concatenate([wide, wide[:, :20]], axis=1)  # 64 × 84
+    row = SheetRow(title="both", images=[wide, tall])
+    assert sheets.cell_of(row) == (168, 216)
+    sheet = np.asarray(contact_sheet("Title", "", [row]))
+    assert (sheet == 0).all(axis=2).sum() == 4 * tall.shape[0] * tall.shape[1]
+    large = SheetRow(title="large", images=[pictures(1, 128)[0], pictures(1, 300)[0][:200]])
+    assert holds(contact_sheet("Title", "", [large]), large.images[1][:, :200])
+
+
 @pytest.mark.parametrize(("side", "shown"), [(32, 128), (64, 128), (100, 100), (128, 128)])
 def test_pictures_are_enlarged_by_whole_numbers(side: int, shown: int) -> None:
     assert sheets.cell_px(side) == shown

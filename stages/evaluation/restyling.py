@@ -63,7 +63,7 @@ def correspondence(judged: Judged) -> dict[str, Any]:
 
 
 def scene_changes(judged: Judged) -> dict[str, Any]:
-    """Return {"changes": {"sunny→rainy": AVC, ...}}: of the picture's scene and the sound's."""
+    """Return {"changes": {"sunny→rainy": AVC and number of clips, ...}}: picture's → sound's."""
     judge = judged.judges.pairs.avc
     if judge is None:
         return {}
@@ -76,7 +76,7 @@ def scene_changes(judged: Judged) -> dict[str, Any]:
     for change in judged.restyling.changes or sorted({*made} - {""}):
         rows = [row for row, name in enumerate(made) if name == change]
         if rows:
-            found[change] = _mean(judged, own[rows], rows)
+            found[change] = {**_mean(judged, own[rows], rows), "clips": len(rows)}
     return {"changes": found} if found else {}
 
 

@@ -19,6 +19,7 @@ GAP_TITLES = {
     "R@1_to_sound": "pictures nearest to their own sound, %",
 }
 NONE = "–"
+MOST_CHANGES = 12  # of scene, that a table shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def _figures(
         last = [] if over_splits is None else [over_splits[system]]
         figures = [in_column(own.get(column["name"]), column) for column in columns]
         rows.append((results["titles"][system], "ours", *figures, *last))
-        if names & reported.keys():
+        if any(reported.get(name) is not None for name in names):
             theirs = (plain(reported.get(c["name"]), max(2, c["digits"])) for c in columns)
             rows.append(("", "paper", *theirs, *(NONE for _ in last)))
     extra = [] if over_splits is None else [NONE]
@@ -193,16 +194,21 @@ def _gap_cell(key: str, value: Any) -> str:
 def _change_tables(results: Mapping[str, Any]) -> list[Table]:
     """Return AVC by change of scene, where systems were asked for it; else no table."""
     own = {name: figures.get("changes", {}) for name, figures in results["systems"].items()}
-    changes = list(dict.fromkeys(change for found in own.values() for change in found))
-    if not changes:
+    asked = [name for name, found in own.items() if found]
+    clips = {change: f["clips"] for found in own.values() for change, f in found.items()}
+    if not asked:
         return []
+    kept = set(sorted(clips, key=lambda change: -clips[change])[:MOST_CHANGES])
     note = "AVC of the pictures whose content shows the first scene, with sounds of the second"
+    if len(kept) < len(clips):
+        note += f"; of {len(clips)} changes those {len(kept)} with the most clips"
     rows = [
-        (results["titles"][name], *(with_interval(found.get(change)) for change in changes))
-        for name, found in own.items()
-        if found
+        (change, str(n), *(with_interval(own[name].get(change)) for name in asked))
+        for change, n in clips.items()
+        if change in kept
     ]
-    return [Table("AVC by change of scene", (note,), ("ours", *changes), tuple(rows))]
+    header = ("ours", "clips", *(results["titles"][name].partition(" (")[0] for name in asked))
+    return [Table("AVC by change of scene", (note,), header, tuple(rows))]
 
 
 def paper_tables(results: Mapping[str, Any]) -> list[Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from stages import families
 from stages.engine.checkpoint import ModelCard, save_weights
 from stages.evaluate import Settings, evaluate
 from stages.evaluation.contents import of_another_class
+from stages.evaluation.figures import COLUMNS
 from stages.evaluation.judges import open_pair_judges
 from stages.evaluation.page import page
 from stages.evaluation.questions import ranked_methods, read_items
 from stages.evaluation.restyling import OTHERS
 from stages.evaluation.studio import Studio
 from stages.evaluation.system import System
-from stages.evaluation.tables import to_markdown
+from stages.evaluation.tables import restyled_tables, to_markdown
 from stages.evaluation.wishes import RestylingSettings
 from stages.judges.clip import ClipEncoder
 from stages.judges.correspondence import AvcEncoder
@@ -145,7 +146,9 @@ def test_figures_are_what_they_are_by_hand(
     assert set(found["changes"]) == changes
     change = next(iter(sorted(changes)))
     rows = [r for r in range(N) if f"{seen[r]}→{studio.classes[r]}" == change]
-    assert found["changes"][change] == mean(own[rows], studio.test, rows)
+    told = dict(found["changes"][change])
+    assert told.pop("clips") == len(rows)
+    assert told == mean(own[rows], studio.test, rows)
 
 
 def test_a_tint_is_followed_and_an_untouched_picture_stays(
@@ -244,6 +247,26 @@ def test_tables_are_in_the_papers_layout(run: Path, monkeypatch: pytest.MonkeyPa
     html = page(evaluation)
     assert "AVC by change of scene" in html
     assert "Untouched (the picture as it was)" in html
+
+
+def test_changes_stand_in_rows_those_of_the_most_clips() -> None:
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6}
+    changes = {f"a→{n}": {**figure, "clips": n} for n in range(1, 16)}
+    results = {
+        "columns": [asdict(column) for column in COLUMNS],
+        "systems": {"x": {"AVC": figure, "changes": changes}, "y": {"AVC": figure}},
+        "titles": {"x": "X (so)", "y": "Y"},
+        "reported": {"x": {"AVC": None}, "y": {"AVC": 0.8}},
+        "chance": {},
+        "judges": {"AVC": "somebody", "why_not_avc": None, "CLIP": None, "why_no_text": None},
+        "restyling": {},
+    }
+    figures, table = restyled_tables(results)
+    assert [row[1] for row in figures.rows] == ["ours", "ours", "paper"]  # none of dashes alone
+    assert table.header == ("ours", "clips", "X")
+    assert [row[0] for row in table.rows] == [f"a→{n}" for n in range(4, 16)]
+    assert table.rows[0] == ("a→4", "4", "0.500 (0.400 to 0.600)")
+    assert "of 15 changes those 12 with the most clips" in table.notes[0]
 
 
 def test_without_a_judge_the_others_are_told(run: Path, tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from avdata.audio.spec import AVSTYLE
+from avdata.errors import ShardError
+from avdata.shards.folder import open_folder, read_dataset
+from avdata.shards.index import read_split
 from avdata.shards.views import View
 from stages.engine.batches import Batches, HeldOut, TensorBatch
 from stages.engine.data import Look
@@ -39,7 +42,7 @@ class UnpairedData:
 
     In training: a frame of the clip by chance, squashed to load_px (286/256 of the side), cropped
     and mirrored by chance; 3 s of the sound from anywhere. Held out: the best frame whole, the
-    first 3 s. Sound that is shorter starts over.
+    first 3 s. Sound that is shorter starts over. Raises ShardError if no clip of the pairs has any.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class UnpairedData:
         )
         self.contents = run.batches(shards=contents, name="contents", **pictures(varied))
         self.pairs = run.batches(name="pairs", **pairs(varied))
+        require_sound(run.shards)
 
     @property
     def longer(self) -> Batches[Any, TensorBatch]:
@@ -90,6 +94,18 @@ class HeldOutUnpaired:
             n = min(len(content), len(pair))
             others = [*range(1, n), 0]  # the folders may be one: no picture with its own sound
             yield Unpaired(chosen(content, others), chosen(pair, range(n)))
+
+
+def require_sound(folder: str, split: str = "train") -> None:
+    """Raise ShardError if all clips of a split are of videos without sound."""
+    store = open_folder(folder)
+    lengths = read_split(store, split, read_dataset(store), ["n_samples"]).column("n_samples")
+    if not any(lengths.to_pylist()):
+        raise ShardError(
+            f"not one of the {len(lengths)} clips of {split} in {folder} has sound, and styles are "
+            "learnt from it; give stages.train_avstyle.train.shards a folder of videos with sound "
+            "(those without may be its content_shards)"
+        )
 
 
 def chosen(batch: TensorBatch, rows: range | list[int]) -> TensorBatch:

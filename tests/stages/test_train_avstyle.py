@@ -62,7 +62,11 @@ def hum(made: Made) -> np.ndarray:
 
 
 def pack_clips(
-    folder: Path, numbers: range, sound: Callable[[Made], np.ndarray] = pitched, val: int = 5
+    folder: Path,
+    numbers: range,
+    sound: Callable[[Made], np.ndarray] = pitched,
+    val: int = 5,
+    n_samples: int = 64_000,
 ) -> Path:
     """Pack clips of four seconds, every third shorter than a window of 3 s, the last held out."""
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +77,7 @@ def pack_clips(
             Made(
                 n,
                 split="val" if n > numbers[-1] - val else "train",
-                n_samples=64_000 if n % 3 else 20_000,
+                n_samples=n_samples if n % 3 else min(n_samples, 20_000),
             )
             for n in numbers
         ]
@@ -398,6 +402,21 @@ def test_silence_is_no_accident(pipeline: Path, tmp_path: Path) -> None:
     quiet = pack_clips(tmp_path / "quiet", range(10), silent, val=2)
     lines = curve(here(pipeline, f"train.shards={quiet}", "train.steps=3"))
     assert finite(lines)
+
+
+def test_videos_without_sound_are_contents_alone(
+    pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none(made: Made) -> np.ndarray:
+        return np.zeros(0, np.int16)
+
+    mute = pack_clips(tmp_path / "mute", range(10), none, val=2, n_samples=0)
+    options = ("train.steps=1", f"content_shards={mute}", "held_out=null")
+    assert finite(curve(here(pipeline, *options)))
+    with pytest.raises(SystemExit) as ended:
+        here(pipeline, *options, f"train.shards={mute}", run="mute")
+    assert ended.value.code == 2
+    assert f"not one of the 8 clips of train in {mute} has sound" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

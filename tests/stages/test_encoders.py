@@ -187,7 +187,11 @@ def test_registry_is_lazy() -> None:
         ("zebra", {}, "known: image_encoder, "),
         ("audio_encoder", {"dim": 3}, "unexpected keyword argument 'dim'; it takes arch, width"),
         ("localizer", {}, "missing a required.*n_classes"),
-        ("audio_encoder", {"arch": "resnet19"}, "arch must be one of resnet18.*'resnet19'"),
+        (
+            "audio_encoder",
+            {"arch": "resnet19"},
+            "arch must be one of resnet9, resnet18.*'resnet19'",
+        ),
         ("audio_encoder", {"arch": "tiny", "head": "deep"}, "linear or mlp, got 'deep'"),
         ("localizer", {"n_classes": 0}, "n_classes must be at least 1, got 0"),
         ("localizer", {"n_classes": 2, "pooling": "max"}, "attention or average, got 'max'"),

@@ -38,7 +38,7 @@ def nvidia(generator: Generator) -> dict[str, Tensor]:
         found[f"mapping.fc{number}.bias"] = layer.bias
     found["synthesis.b4.const"] = generator.synthesis.const
     layers = [("b4.conv1", generator.synthesis.first), ("b4.torgb", generator.synthesis.to_rgb)]
-    for block, side in zip(generator.synthesis.blocks, (8, 16, 32), strict=True):
+    for block, side in zip(generator.synthesis.blocks, (8, 16, 32), strict=False):
         layers += [(f"b{side}.conv0", block.up), (f"b{side}.conv1", block.same)]
         layers += [(f"b{side}.torgb", block.to_rgb)]
     for name, layer in layers:

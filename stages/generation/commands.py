@@ -165,7 +165,11 @@ def _rows(text: str) -> int:
     return int(text)
 
 
-GAIN = within(-math.inf, 200)
+def decibels(text: str) -> float:
+    """Read a gain; `silence` is −inf, which a command line would take for an option."""
+    return -math.inf if text == "silence" else within(-math.inf, 200)(text)
+
+
 SOUNDS = Option(("sounds",), {"nargs": "+", "help": SEVERAL})
 CONTENT = Option(
     ("--content",),

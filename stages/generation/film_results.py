@@ -18,7 +18,7 @@ from stages.generation.inputs import InputError
 from stages.generation.results import RESULT_NAME
 from stages.generation.rows import heard_panel
 from stages.generation.sheets import SheetRow
-from stages.generation.sounds import amplitude
+from stages.generation.sounds import amplitude, spoken
 
 if TYPE_CHECKING:
     from stages.generation.painter import Restyles
@@ -75,7 +75,7 @@ def strips(painter: Restyles, film: Film, track: Track, length_s: float) -> list
     for own in film.restyled:
         rows.append(
             SheetRow(
-                title=f"{track.name}, {own.gain_db:+g} dB",
+                title=f"{track.name}, {spoken(own.gain_db)}",
                 note=f"flicker {own.steadiness.value:.4f}",
                 panel=heard_panel(painter, np.float32(amplitude(own.gain_db)) * middle),
                 images=own.strip,

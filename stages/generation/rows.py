@@ -26,7 +26,7 @@ from stages.generation.sheets import (
     share_panel,
     sound_panel,
 )
-from stages.generation.sounds import amplitude, fit, together
+from stages.generation.sounds import amplitude, fit, spoken, together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -186,8 +186,7 @@ def sound_row(
     louder = at_gain(columns.painter, sound, gain_db or 0.0)
     longest_s = spec.n_samples / spec.sample_rate_hz
     heard_s = min(sound.duration_s, longest_s)
-    sign = "+" if gain_db and gain_db > 0 else ""
-    level = "" if gain_db is None else f", {sign}{gain_db:g} dB"
+    level = "" if gain_db is None else f", {spoken(gain_db)}"
     filled = "repeated" if spec.fill == "tile" else "then silence"
     return SheetRow(
         title=f"{sound.name}{level}",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 from avdata.errors import SettingsError
 from stages.generation.commands import (
     CONTENT,
-    GAIN,
     ONE,
     PICTURE,
     ROWS,
@@ -18,6 +17,7 @@ from stages.generation.commands import (
     Command,
     Job,
     Option,
+    decibels,
     within,
 )
 
@@ -143,7 +143,7 @@ COMMANDS = (
             Option(
                 ("--gain-db",),
                 {
-                    "type": GAIN,
+                    "type": decibels,
                     "action": "append",
                     "help": "gain of each sound, in their order (0)",
                 },
@@ -177,7 +177,7 @@ COMMANDS = (
             Option(
                 ("--gains-db",),
                 {
-                    "type": GAIN,
+                    "type": decibels,
                     "nargs": "+",
                     "default": [-40, -30, -20, -10, 0, 10, 20],
                     "metavar": "G",
@@ -198,7 +198,7 @@ COMMANDS = (
             Option(
                 ("--gains-db",),
                 {
-                    "type": GAIN,
+                    "type": decibels,
                     "nargs": "+",
                     "default": [0.0],
                     "metavar": "G",

@@ -8,6 +8,7 @@ floor of its logarithm (1e-7) and the clipping at full scale.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 def amplitude(gain_db: float) -> float:
     """Return the factor 10^(g / 20) of a gain in decibels; -inf is 0."""
     return float(10 ** (gain_db / 20))
+
+
+def spoken(gain_db: float) -> str:
+    """Return a gain as it is written in titles: "+6 dB", "0 dB", or "silence"."""
+    if gain_db == -math.inf:
+        return "silence"
+    return f"{gain_db:+g} dB" if gain_db else "0 dB"
 
 
 def fit(sound: Sound, spec: AudioSpec) -> NDArray[np.float32]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from stages.generation.commands import GAIN, PICTURE, Command, Job, Option, positive, within
+from stages.generation.commands import (
+    PICTURE,
+    Command,
+    Job,
+    Option,
+    decibels,
+    positive,
+    within,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -61,7 +69,7 @@ ENDS = tuple(
     for name, dest in (("from", "source"), ("to", "target"))
     for option in (
         Option((f"--{name}",), {"dest": dest, "required": True, "metavar": "SOUND"}),
-        Option((f"--{name}-gain-db",), {"type": GAIN, "default": 0.0, "metavar": "G"}),
+        Option((f"--{name}-gain-db",), {"type": decibels, "default": 0.0, "metavar": "G"}),
     )
 )
 STRENGTHS = Option(

@@ -239,7 +239,8 @@ def test_every_help_has_one_look() -> None:
         assert "╭" not in text
 
 
-def test_shells_can_complete(tmp_path: Path) -> None:
+def test_shells_can_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # whatever runs us
     shown = avdata("--show-completion", "bash")
     assert "complete" in shown.stdout
     done = subprocess.run(

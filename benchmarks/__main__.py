@@ -9,7 +9,10 @@ from pathlib import Path
 
 def main() -> None:
     folder = Path(__file__).parent
-    names = sys.argv[1:] or sorted(p.stem.removeprefix("bench_") for p in folder.glob("bench_*.py"))
+    there = sorted(p.stem.removeprefix("bench_") for p in folder.glob("bench_*.py"))
+    names = sys.argv[1:] or there
+    if unknown := ", ".join(sorted(set(names) - set(there))):
+        sys.exit(f"no benchmark is called {unknown}; there are {', '.join(there)}")
     failed = []
     for name in names:
         print(f"\n== {name}", flush=True)

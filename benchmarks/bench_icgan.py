@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from benchmarks.clock import seconds
 from stages.engine.optim import adam
 from stages.losses.hinge import discriminator_hinge, generator_hinge
 from stages.nn.sphere import unit_norm
@@ -89,15 +89,6 @@ def make_update(
         return loss.detach()
 
     return update
-
-
-def seconds(update: Callable[[], Tensor], device: torch.device) -> float:
-    """Return the time of one update, the device's work included."""
-    started = time.perf_counter()
-    update()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def main() -> None:

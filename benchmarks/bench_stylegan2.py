@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from benchmarks.clock import seconds
 from stages.losses.gradient_penalties import path_length_penalty, path_lengths, r1
 from stages.losses.logistic import discriminator_logistic, generator_logistic
 from stages.stylegan2.discriminator import Discriminator
@@ -133,15 +133,6 @@ class Update:
         torch.autograd.backward(loss)
         for network in (self.generator, self.discriminator):
             network.zero_grad()
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return the time of one pass, the device's work included."""
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def main() -> None:

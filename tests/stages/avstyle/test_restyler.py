@@ -248,5 +248,5 @@ def test_a_film(run: Path, tmp_path: Path) -> None:
         assert (made.width_px, made.height_px) == (48, 32)
         assert 0 <= own["flicker"] <= own["motion_after"] <= 1
     assert [row["title"] for row in result["rows"]] == [
-        "Video", "walk, -20 dB", "walk, +0 dB", "walk, +20 dB"
+        "Video", "walk, -20 dB", "walk, 0 dB", "walk, +20 dB"
     ]  # fmt: skip

@@ -13,23 +13,25 @@ again.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from avdata.config import Pipeline
 from avdata.errors import SettingsError, nearest
 from avdata.report.training import SECTION
 from avdata.store import Store
 from avdata.strict import setting
+from stages import evaluate
 from stages.engine.errors import TrainingError
 from stages.engine.launch import launch_work, stage_folder
-from stages.evaluate import CLIPS
 from stages.evaluation.ablations import classes_table, grid_table, lead, mean_hit
 from stages.evaluation.grid import FULL, Grid
 from stages.evaluation.page import chapter
@@ -39,6 +41,7 @@ from stages.family import Family
 
 NAME, TITLE = "ablate", "Ablations"
 JUDGE = "evaluate"
+STOPPED = (130, 143)  # from the keyboard, or by SIGTERM
 SHARED = ("features", f"{JUDGE}/features")  # caches, the same for all cells
 
 
@@ -102,19 +105,12 @@ def ablate(
     for cell in cells(pipeline, settings, one, grid, rows):
         share_caches(stage_folder(pipeline, grid.trainer).parent, cell.scored / "stages")
         train = [*shlex.split(settings.launcher or sys.executable), "-m", f"stages.{grid.trainer}"]
-        judge = [sys.executable, "-m", f"stages.{JUDGE}"]
-        for command, name, output, own in (
-            (train, grid.trainer, cell.trained, cell.trainer),
-            (judge, JUDGE, cell.scored, cell.judge),
-        ):
-            changes = {"output": str(output), "seed": cell.seed}
-            changes |= {f"stages.{name}.{k}": v for k, v in own.items()}
-            ours = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-            words = [word for change in (*overrides, *ours) for word in ("--set", change)]
-            _run([*command, path, *words], cell.name, shown=name == grid.trainer)
+        words = _words(overrides, cell.seed, cell.trained, grid.trainer, cell.trainer)
+        _train([*train, path, *words], cell.name)
+        _score([path, *_words(overrides, cell.seed, cell.scored, JUDGE, cell.judge)], cell.name)
         scored = cell.scored / "stages" / JUDGE
         results[cell.name] = json.loads((scored / "results.json").read_bytes())
-        lines = (scored / CLIPS).read_text(encoding="utf-8").splitlines()
+        lines = (scored / evaluate.CLIPS).read_text(encoding="utf-8").splitlines()
         clips.setdefault(cell.row, []).append([json.loads(line) for line in lines])
     for row in rows:
         hits = [mean_hit(own, grid.system) for own in clips[row]]
@@ -167,14 +163,39 @@ def share_caches(base: Path, own: Path) -> None:
             (own / name).symlink_to((base / name).resolve(), target_is_directory=True)
 
 
-def _run(command: Sequence[str], cell: str, *, shown: bool) -> None:
+def _words(
+    overrides: Sequence[str], seed: int, output: Path, name: str, own: Mapping[str, Any]
+) -> list[str]:
+    """Return a cell's options for the program `name`, in which it changes `own`."""
+    changes = {"output": str(output), "seed": seed}
+    changes |= {f"stages.{name}.{key}": value for key, value in own.items()}
+    ours = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    return [word for change in (*overrides, *ours) for word in ("--set", change)]
+
+
+def _train(command: Sequence[str], cell: str) -> None:
     # Only the tables of the whole grid go to standard output.
-    done = subprocess.run(command, stdout=sys.stderr if shown else subprocess.DEVNULL, check=False)
+    done = subprocess.run(command, stdout=sys.stderr, check=False)
     if done.returncode:
-        raise TrainingError(
-            f"cell {cell} ended with {done.returncode}, its message stands above; once that is "
-            f"mended the same command goes on from here: {shlex.join(command)}"
-        )
+        _end(cell, done.returncode, command)
+
+
+def _score(words: Sequence[str], cell: str) -> None:
+    # In this process: to start another takes as long as scoring a cell.
+    try:
+        with redirect_stdout(io.StringIO()):
+            evaluate.main(words)
+    except SystemExit as ending:
+        if ending.code in STOPPED:
+            raise
+        _end(cell, ending.code, [sys.executable, "-m", f"stages.{JUDGE}", *words])
+
+
+def _end(cell: str, code: object, command: Sequence[str]) -> NoReturn:
+    raise TrainingError(
+        f"cell {cell} ended with {code}, its message stands above; once that is mended the same "
+        f"command goes on from here: {shlex.join(command)}"
+    )
 
 
 def cells(

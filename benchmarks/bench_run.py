@@ -1,13 +1,15 @@
 """fetch → shards of 20 videos served on this machine, against one bare ffmpeg pass per video.
 
 Every video gives three 10-s clips: frames at 224 px and 5 per second, sound at 16 kHz. The floor
-decodes each local file once and writes the same frames and sounds, and neither downloads, measures
-nor packs. Afterwards the cuts are read back from the shards: bar code and tones.
+decodes each local file once and writes the same frames and sounds, one file after the other on one
+core (on several, ffmpeg filters beside its decoder), and neither downloads, measures nor packs.
+Afterwards the cuts are read back from the shards: bar code and tones.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tarfile
 import tempfile
@@ -22,6 +24,7 @@ from benchmarks.floor import FPS, ffmpeg_pass, input_videos
 from benchmarks.measure import measure
 
 VIDEOS, CLIPS, CLIP_S = 20, 3, 10
+ONE_CORE = ("taskset", "-c", str(min(os.sched_getaffinity(0))))
 ROUNDS = 2
 SETTINGS = [
     "steps.fetch.via=http",
@@ -98,9 +101,8 @@ def main() -> None:
         for round_ in range(ROUNDS):
             frames = folder / f"floor{round_}"
             frames.mkdir()
-            bare = measure(
-                [ffmpeg_pass(v, frames, "fps=5,scale=-2:224,crop=224:224", CLIP_S) for v in videos]
-            )
+            filters = "fps=5,scale=-2:224,crop=224:224"
+            bare = measure([[*ONE_CORE, *ffmpeg_pass(v, frames, filters, CLIP_S)] for v in videos])
             floor = bare if floor is None else floor.best(bare)
             mine = measure([command(folder / "m.csv", folder / f"run{round_}", CROPPED)])
             ours = mine if ours is None else ours.best(mine)

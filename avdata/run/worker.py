@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection
@@ -97,11 +97,14 @@ class Worker:
         self.tasks = {}
 
     def _start(self) -> None:
-        context = pool_context()
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, self.threads))
-        self._process.start()
-        theirs.close()  # or its end would never be seen
+        # Ctrl-C waits until there is a process, which can be ended, or none.
+        with uninterrupted():
+            context = pool_context()
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, self.threads))
+            process.start()
+            theirs.close()  # or its end would never be seen
+            self._connection, self._process = ours, process
 
 
 def pool_context() -> Any:
@@ -113,12 +116,19 @@ def pool_context() -> Any:
     context.set_forkserver_preload([PRELOADED])
     # Ctrl-C in a terminal reaches every process, and these from their start: they inherit the mask.
     resource_tracker.ensure_running()  # as part of what follows, it would undo the mask
+    with uninterrupted():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Inside, SIGINT waits; what is started inherits that."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return context
 
 
 def serve(connection: Connection, threads: int) -> None:

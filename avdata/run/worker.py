@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.connection import Connection
-from threading import Lock
+from threading import Lock, current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 from avdata.errors import RunError
@@ -98,7 +99,7 @@ class Worker:
 
     def _start(self) -> None:
         # Ctrl-C waits until there is a process, which can be ended, or none.
-        with uninterrupted():
+        with deferred_interrupt():
             context = pool_context()
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(theirs, self.threads))
@@ -116,19 +117,31 @@ def pool_context() -> Any:
     context.set_forkserver_preload([PRELOADED])
     # Ctrl-C in a terminal reaches every process, and these from their start: they inherit the mask.
     resource_tracker.ensure_running()  # as part of what follows, it would undo the mask
-    with uninterrupted():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
         forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Inside, SIGINT waits; what is started inherits that."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def deferred_interrupt() -> Iterator[None]:
+    """Inside, Ctrl-C is noted, and takes effect at the end.
+
+    A mask would not do: another thread would take the signal, and the main one be interrupted.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *seen: came.append(seen))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 def serve(connection: Connection, threads: int) -> None:

@@ -433,7 +433,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_continues(
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert errors.endswith("avdata: stopped; the same command continues where it was\n")
+    assert errors.endswith("avdata: stopped; the same command continues where it was\n"), errors
     assert "Traceback" not in errors
     slow.add("c.mp4", Reply((videos / "c.mp4").read_bytes()))
     process = start(*command)

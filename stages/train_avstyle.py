@@ -12,13 +12,13 @@ open: stages/avstyle/README.md
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.audio.spec import AVSTYLE
 from avdata.errors import SettingsError
@@ -34,6 +34,7 @@ from stages.avstyle.settings import Settings
 from stages.avstyle.unpaired import Unpaired, UnpairedData
 from stages.engine.batches import TensorBatch
 from stages.engine.checkpoint import ModelCard
+from stages.engine.fabric import prepared
 from stages.engine.launch import launch
 from stages.engine.optim import adam, linear_decay
 from stages.engine.run import Run
@@ -51,6 +52,7 @@ Net = TypeVar("Net", bound=nn.Module)
 def train(run: Run[Settings]) -> None:
     """Train generator and sound encoder; both are products."""
     settings = run.settings
+    laid_out = partial(prepared, run.fabric, sync_batch_norm=settings.sync_batch_norm)
     require_fitting(run)
     condition, (weight, identity_weight) = settings.condition, settings.weights
     data = UnpairedData(
@@ -63,11 +65,11 @@ def train(run: Run[Settings]) -> None:
     known = None if condition == "sound" else read_told(run.shards, condition)
 
     sizes = {"width": settings.width, "blocks": settings.blocks, "sound_dim": settings.sound_dim}
-    network = prepared(Generator(**sizes, enters=settings.enters), run)
+    network = laid_out(Generator(**sizes, enters=settings.enters))
     card = ModelCard(name="avstyle_generator", settings={**sizes, "enters": settings.enters})
     generator = run.model("generator", network, card=card, ema=True)
     name, module, ear_card = make_ear(settings, known, run.note)
-    ear = run.model(name, prepared(module, run), card=ear_card, ema=True)
+    ear = run.model(name, laid_out(module), card=ear_card, ema=True)
     hears_early = known is None and settings.fusion == "early"
     critic = Discriminator(
         width=settings.discriminator_width,
@@ -75,7 +77,7 @@ def train(run: Run[Settings]) -> None:
         sound="early" if hears_early else "late",
         sound_dim=settings.sound_dim,
     )
-    discriminator = run.model("discriminator", prepared(critic, run))
+    discriminator = run.model("discriminator", laid_out(critic))
     pool: Pool | None = None
     if settings.consistency == "nce":
         mlps = Projections(channels=network.content.layer_channels)
@@ -88,7 +90,7 @@ def train(run: Run[Settings]) -> None:
             temperature=settings.temperature,
         )
     else:
-        helper = run.model("back", prepared(Generator(**sizes, enters="none"), run))
+        helper = run.model("back", laid_out(Generator(**sizes, enters="none")))
         consistency = CycleConsistency(run, helper)
         pool = run.state("pool", Pool(settings.pool_size, keyed_hash(run.seed, run.name, "pool")))
     painters = nn.ModuleList([generator, ear])
@@ -191,15 +193,6 @@ def require_fitting(run: Run[Settings]) -> None:
             f"stages.{NAME}.mismatched takes the sound of another clip of the micro-batch, which "
             f"has {size}: raise train.batch_size, or lower train.accumulate"
         )
-
-
-def prepared(network: Net, run: Run[Settings]) -> Net:
-    """Return the network laid out as convolutions are fastest, with batch norm across GPUs."""
-    convert_conv2d_weight_memory_format(network, torch.channels_last)
-    if run.device.type == "cuda" and run.settings.sync_batch_norm and run.world_size > 1:
-        convert: Callable[[Net], Net] = nn.SyncBatchNorm.convert_sync_batchnorm
-        network = convert(network)
-    return network
 
 
 def sample_sheet(batch: Unpaired, paint: Callable[[Unpaired], Painted]) -> NDArray[np.uint8]:

@@ -6,14 +6,13 @@ generator of Sound2Scene. Casanova et al., Instance-conditioned GAN, NeurIPS 202
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.errors import SettingsError
 from avdata.shards.folder import open_folder, read_dataset
@@ -21,6 +20,7 @@ from avdata.shards.views import View
 from avdata.strict import section, setting
 from stages.engine.checkpoint import ModelCard
 from stages.engine.data import require_size
+from stages.engine.fabric import prepared
 from stages.engine.launch import launch, stage_folder
 from stages.engine.optim import adam
 from stages.engine.rng import generator_for
@@ -104,6 +104,7 @@ class Settings:
 def train(run: Run[Settings]) -> None:
     """Train an instance-conditioned GAN."""
     settings = run.settings
+    laid_out = partial(prepared, run.fabric, sync_batch_norm=settings.sync_batch_norm)
     if settings.train.strategy == "fsdp":
         raise SettingsError("spectral norm needs whole weights: use train.strategy auto or ddp")
     encoder, space = open_image_encoder(run)
@@ -120,9 +121,9 @@ def train(run: Run[Settings]) -> None:
     }
     generator_sizes = {**common, "z_dim": settings.z_dim, "embed_dim": settings.embed_dim}
     card = ModelCard(name="icgan_generator", settings=generator_sizes, features=space.record())
-    network = prepared(build("icgan_generator", **generator_sizes), run)
+    network = laid_out(build("icgan_generator", **generator_sizes))
     generator = run.model("generator", network, card=card, ema=True)
-    critic = prepared(build("icgan_discriminator", **common), run)
+    critic = laid_out(build("icgan_discriminator", **common))
     discriminator = run.model("discriminator", critic)
     g_optimizer = run.optimizer(
         "generator", adam(generator, lr=settings.g_lr, betas=BETAS, eps=EPS)
@@ -223,15 +224,6 @@ def open_data(run: Run[Settings], encoder: FrozenEncoder) -> Instances:
         instances()
     run.fabric.barrier()
     return instances()
-
-
-def prepared(network: nn.Module, run: Run[Settings]) -> nn.Module:
-    """Return the network laid out as convolutions are fastest, with batch norm across GPUs."""
-    convert_conv2d_weight_memory_format(network, torch.channels_last)
-    if run.device.type == "cuda" and run.settings.sync_batch_norm and run.world_size > 1:
-        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
-        network = convert(network)
-    return network
 
 
 def samples(

@@ -20,13 +20,13 @@ from typing import Literal
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.audio.spec import SOUND2SCENE, AudioSpec
 from avdata.errors import SettingsError, WeightsError
 from avdata.strict import section, setting
 from stages.engine.checkpoint import ModelCard, fill, load_weights, require_audio
 from stages.engine.errors import CheckpointError
+from stages.engine.fabric import prepared
 from stages.engine.launch import launch, stage_folder
 from stages.engine.optim import adam
 from stages.engine.run import Run
@@ -113,8 +113,7 @@ def train(run: Run[Settings]) -> None:
     audio_encoder = build("audio_encoder", **architecture)
     if settings.init_from is not None:
         start_from(audio_encoder, settings.init_from, architecture, spec, space)
-    # Channels last: what tensor cores want, and a third faster on CPUs too.
-    convert_conv2d_weight_memory_format(audio_encoder, torch.channels_last)
+    audio_encoder = prepared(run.fabric, audio_encoder)
     card = ModelCard(
         name="audio_encoder", settings=architecture, audio=spec, features=space.record()
     )

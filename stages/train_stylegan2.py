@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.errors import SettingsError
 from avdata.shards.views import View
 from avdata.strict import section, setting
 from stages.engine.batches import TensorBatch
 from stages.engine.checkpoint import ModelCard, load_model
+from stages.engine.fabric import prepared
 from stages.engine.launch import launch
 from stages.engine.optim import adam
 from stages.engine.rng import generator_for
@@ -29,6 +29,7 @@ from stages.losses.gradient_penalties import path_length_penalty, path_lengths, 
 from stages.losses.logistic import discriminator_logistic, generator_logistic
 from stages.models import build
 from stages.nn.pictures import as_images, save_png, sheet
+from stages.nn.published import differences
 from stages.stylegan2.augment import Augment
 from stages.stylegan2.discriminator import Discriminator
 from stages.stylegan2.generator import n_latents
@@ -108,12 +109,12 @@ def train(run: Run[Settings]) -> None:
         "w_dim": settings.w_dim,
         "mapping_layers": settings.mapping_layers,
     }
-    network = channels_last(build("stylegan2_generator", **architecture))
+    network = prepared(run.fabric, build("stylegan2_generator", **architecture))
     if settings.init_from is not None:
         start_from(network, settings.init_from)
     card = ModelCard(name="stylegan2_generator", settings=architecture)
     generator = run.model("generator", network, card=card, ema=True)
-    discriminator = run.model("discriminator", channels_last(Discriminator(**sizes)))
+    discriminator = run.model("discriminator", prepared(run.fabric, Discriminator(**sizes)))
     g_optimizer = run.optimizer("generator", lazy_adam(generator, settings, settings.path_every))
     d_optimizer = run.optimizer(
         "discriminator", lazy_adam(discriminator, settings, settings.r1_every)
@@ -196,11 +197,9 @@ def start_from(network: nn.Module, path: str) -> None:
     size.
     """
     theirs = load_model(path)[0] if Path(path).is_dir() else load_generator(path)
-    shapes = [{n: t.shape for n, t in m.state_dict().items()} for m in (network, theirs)]
-    if other := [n for n in shapes[0] | shapes[1] if shapes[0].get(n) != shapes[1].get(n)]:
+    if problems := differences(network.state_dict(), theirs.state_dict()):
         raise SettingsError(
-            f"stages.{NAME}.init_from: {path} holds a generator of another size: {other[0]} is "
-            f"{[list(s[other[0]]) if other[0] in s else None for s in shapes]} here and there; set "
+            f"stages.{NAME}.init_from: {path} holds a generator of another size: {problems}. Set "
             "resolution, z_dim, w_dim, mapping_layers, base and most as it was made"
         )
     network.load_state_dict(theirs.state_dict())
@@ -267,12 +266,6 @@ def lazy_adam(network: nn.Module, settings: Settings, every: int) -> torch.optim
     share = every / (every + 1)
     first, second = (beta**share for beta in BETAS)
     return adam(network, lr=settings.lr * share, betas=(first, second), eps=EPS)
-
-
-def channels_last(network: nn.Module) -> nn.Module:
-    """Return the network laid out as convolutions are fastest."""
-    convert_conv2d_weight_memory_format(network, torch.channels_last)
-    return network
 
 
 def samples(network: nn.Module, run: Run[Settings]) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from avdata.errors import WeightsError
-from stages.nn.published import read_plain
+from stages.nn.published import differences, read_plain
 from stages.stylegan2.generator import FIRST_PX, Generator
 from stages.stylegan2.pickles import read_pickle
 
@@ -58,16 +58,16 @@ def load_generator(path: str | Path) -> Generator:
             f"shape; it holds {', '.join(sorted(tensors)[:4])}, ..."
         ) from None
     wanted = generator.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in named]
-    problems += [f"{name} is not part of the generator" for name in named if name not in wanted]
-    problems += [
-        f"{name} is {list(named[name].shape)}, not {list(value.shape)}"
-        for name, value in wanted.items()
-        if name in named and named[name].numel() != value.numel()
-    ]
-    if problems:
-        raise WeightsError(f"{path} does not fit a StyleGAN2 generator: " + "; ".join(problems[:8]))
-    generator.load_state_dict({name: named[name].reshape(wanted[name].shape) for name in wanted})
+    # The port has empty axes that we have not.
+    found = {
+        name: value.reshape(wanted[name].shape)
+        if name in wanted and value.numel() == wanted[name].numel()
+        else value
+        for name, value in named.items()
+    }
+    if problems := differences(wanted, found):
+        raise WeightsError(f"{path} does not fit a StyleGAN2 generator: {problems}")
+    generator.load_state_dict(found)
     return generator.eval()
 
 

@@ -6,8 +6,8 @@ rows there are stands in each family's `ablations.py`.
 Each cell is a run of its own under <output>/stages/ablate/NAME: the family's trainer, then
 `stages.evaluate`, as their sections say but for what the cell changes; `full` changes nothing, and
 is the pipeline's own training. Shards and the other parts are those of the pipeline. With several
-seeds, the tables show the pipeline's own, and R@1 over all of them. What is complete is not trained
-again.
+seeds, the tables show the pipeline's own, and what the grid compares over all of them. What is
+complete is not trained again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from avdata.strict import setting
 from stages import evaluate
 from stages.engine.errors import TrainingError
 from stages.engine.launch import launch_work, stage_folder
-from stages.evaluation.ablations import classes_table, grid_table, lead, mean_hit
+from stages.evaluation.ablations import classes_table, compared, grid_table
 from stages.evaluation.grid import FULL, Grid
 from stages.evaluation.page import chapter
 from stages.evaluation.tables import markdown
@@ -113,11 +113,8 @@ def ablate(
         lines = (scored / evaluate.CLIPS).read_text(encoding="utf-8").splitlines()
         clips.setdefault(cell.row, []).append([json.loads(line) for line in lines])
     for row in rows:
-        hits = [mean_hit(own, grid.system) for own in clips[row]]
-        results[row]["seeds"] = {"R@1": hits}
-        if row != FULL and FULL in clips:
-            ahead = lead(clips[FULL], clips[row], grid.system, pipeline.seed)
-            results[row]["full_ahead"] = ahead
+        full = clips.get(FULL) if row != FULL else None
+        results[row] |= compared(grid, clips[row], full, pipeline.seed)
     return one, results
 
 

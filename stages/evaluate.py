@@ -133,8 +133,10 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
         one = judged(system)
         figures[system.name] = measured(one, {} if its_family is None else dict(its_family.figures))
         for k in ks:
-            for clip_row, hit in zip(clips, one.hits(k), strict=True):
-                clip_row.setdefault(system.name, {})[f"R@{k}"] = float(hit)
+            one.keep(f"R@{k}", one.hits(k))
+        for name, values in one.of_clips.items():
+            for row, value in values.items():
+                clips[row].setdefault(system.name, {})[name] = value
     warnings = judge_warnings(judged(REAL))
     for warning in warnings:
         logger.warning("%s", warning)

@@ -33,4 +33,5 @@ GRID = Grid(
         rows=(*ABLATIONS.rows, *PRETRAINING.rows),
     ),
     columns=("R@1", "FID", "AVC", "CLIP", "structure"),
+    compared=("R@1", "AVC", "structure"),
 )

@@ -30,10 +30,11 @@ class Grid:
     """The ablations of a family.
 
     trainer: the program that is run again, for all of the family's parts that it trains; system:
-    what is scored. columns: its figures that the table shows; (): all. inherited: settings of the
-    trainer that name another part, each of which is the pipeline's own. rows: by name, the last one
-    `full`. by_default: those that need nothing more. class_setting: the trainer's setting for the
-    number of classes, where a table goes by it.
+    what is scored. columns: its figures that the table shows; (): all. compared: those of single
+    clips that are also shown over all seeds, and clip by clip against `full`. inherited: settings
+    of the trainer that name another part, each of which is the pipeline's own. rows: by name, the
+    last one `full`. by_default: those that need nothing more. class_setting: the trainer's setting
+    for the number of classes, where a table goes by it.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Grid:
     by_default: tuple[str, ...]
     paper: PaperTable
     columns: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ("R@1",)
     inherited: Mapping[str, str] = field(default_factory=dict)
     class_setting: str | None = None
     class_title: str = "Classes"

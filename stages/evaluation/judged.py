@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,12 +14,13 @@ from stages.evaluation.scores import Sampling
 from stages.evaluation.studio import Studio
 from stages.evaluation.system import System
 from stages.evaluation.wishes import RestylingSettings
+from stages.metrics.bootstrap import bootstrap_mean
 from stages.metrics.frechet import Reference
 from stages.metrics.retrieval import hits_at_k
 from stages.pairs.samples import Samples
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Judged:
     """One system's pictures and all that figures are computed from.
 
     samples: at the judged size. targets: [N], the class of each clip as a number. ks: of R@k.
+    of_clips: by figure, the values of single clips by row, as `keep` and `mean` were told them.
     """
 
     system: System
@@ -53,6 +55,7 @@ class Judged:
     is_splits: int
     varied: int  # pictures of one sound, for the diversity
     restyling: RestylingSettings
+    of_clips: dict[str, dict[int, float]] = field(default_factory=dict, init=False)
 
     @cached_property
     def similarity(self) -> NDArray[Any]:
@@ -68,6 +71,27 @@ class Judged:
     def hits(self, k: int) -> NDArray[np.float64]:
         """Return for each clip [N] whether its class is among the first k; between for ties."""
         return hits_at_k(self.similarity, self.targets, k)
+
+    def keep(self, name: str, values: ArrayLike, rows: Sequence[int] | None = None) -> None:
+        """Keep a figure's value of every clip, or of those of `rows`."""
+        own = np.asarray(values, np.float64).tolist()
+        self.of_clips[name] = dict(zip(range(len(own)) if rows is None else rows, own, strict=True))
+
+    def interval(
+        self, values: ArrayLike, rows: Sequence[int] | None = None
+    ) -> dict[str, float | None]:
+        """Return the mean of values of all clips, or of those of `rows`, over source videos."""
+        options = self.sampling.options
+        if rows is not None:
+            options = {**options, "clusters": [self.sampling.sources[row] for row in rows]}
+        return bootstrap_mean(values, **options).to_json()
+
+    def mean(
+        self, name: str, values: ArrayLike, rows: Sequence[int] | None = None
+    ) -> dict[str, Any]:
+        """Return {name: the mean with its interval}, and keep each clip's value."""
+        self.keep(name, values, rows)
+        return {name: self.interval(values, rows)}
 
 
 Figure = Callable[[Judged], dict[str, Any]]

@@ -35,7 +35,8 @@ SIDE_PX = 160  # of the pictures on the page
 class Evaluation:
     """Figures as plain values, plots of the latent spaces, and pictures to look at.
 
-    clips: of each clip its key, video, class, and R@k of each system: 1, 0, or between for ties.
+    clips: of each clip its key, video, class, and by system R@k (1, 0, or between for ties) and all
+    other figures that single clips have.
     plots: of each family with a common latent space, its plot (SVG). examples: a class and its
     pictures as data URIs, one a system.
     """

@@ -21,15 +21,14 @@ from avdata.errors import SettingsError
 from avdata.frames import squash
 from avdata.seeding import rng_for
 from stages.evaluation.wishes import ARROW, PLACE
-from stages.metrics.bootstrap import bootstrap_mean
 from stages.metrics.rank import rank_correlation
 from stages.metrics.structure import edge_correlation
 from stages.pairs.samples import Samples, frames_of, sounds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from stages.evaluation.judged import Figure, Judged
     from stages.pairs.clips import Clips
@@ -58,8 +57,8 @@ def correspondence(judged: Judged) -> dict[str, Any]:
             again = np.repeat(pictures[row : row + 1], len(others), axis=0)
             leads.append(own[row] - judge.correspondence(again, sounds[others]).mean())
             rows.append(row)
-    found = {"AVC": _mean(judged, own)}
-    return {**found, "AVC_lead": _mean(judged, leads, rows)} if rows else found
+    found = judged.mean("AVC", own)
+    return {**found, **judged.mean("AVC_lead", leads, rows)} if rows else found
 
 
 def scene_changes(judged: Judged) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def scene_changes(judged: Judged) -> dict[str, Any]:
     for change in judged.restyling.changes or sorted({*made} - {""}):
         rows = [row for row, name in enumerate(made) if name == change]
         if rows:
-            found[change] = {**_mean(judged, own[rows], rows), "clips": len(rows)}
+            found[change] = {**judged.interval(own[rows], rows), "clips": len(rows)}
     return {"changes": found} if found else {}
 
 
@@ -98,7 +97,7 @@ def clip_text(judged: Judged) -> dict[str, Any]:
     known = dict(zip(texts, clip.texts(texts), strict=True))
     seen = studio.cache.of(judged.samples, clip).values
     cosines = [float(x @ known[text]) for x, text in zip(seen, texts, strict=True)]
-    return {"CLIP": _mean(judged, cosines)}
+    return judged.mean("CLIP", cosines)
 
 
 def follows(judged: Judged) -> dict[str, Any]:
@@ -114,17 +113,16 @@ def follows(judged: Judged) -> dict[str, Any]:
         return {}
     best = judged.similarity == judged.similarity.max(axis=1, keepdims=True)  # [N, C]
     share = best / best.sum(axis=1, keepdims=True)
-    named = {
-        "follows": share[rows, judged.targets[rows]],
-        "stays": share[rows, before[rows]],
+    return {
+        **judged.mean("follows", share[rows, judged.targets[rows]], rows.tolist()),
+        **judged.mean("stays", share[rows, before[rows]], rows.tolist()),
     }
-    return {name: _mean(judged, values, rows.tolist()) for name, values in named.items()}
 
 
 def structure(judged: Judged) -> dict[str, Any]:
     """Return the correlation of the edges before and after, at the size that was drawn."""
     made = judged.system.samples(judged.studio, 0)
-    return {"structure": _mean(judged, [edge_correlation(a, b) for a, b in _pairs(judged, made)])}
+    return judged.mean("structure", [edge_correlation(a, b) for a, b in _pairs(judged, made)])
 
 
 def louder(judged: Judged) -> dict[str, Any]:
@@ -140,8 +138,8 @@ def louder(judged: Judged) -> dict[str, Any]:
         made = judged.system.at_gain(judged.studio, gain)
         changes.append([_change(a, b) for a, b in _pairs(judged, made)])
     ranks = rank_correlation(gains, np.array(changes).T)
-    by_gain = {f"{gain:g}": _mean(judged, own) for gain, own in zip(gains, changes, strict=True)}
-    return {"louder": _mean(judged, ranks), "change_by_gain": by_gain}
+    by_gain = {f"{gain:g}": judged.interval(own) for gain, own in zip(gains, changes, strict=True)}
+    return {**judged.mean("louder", ranks), "change_by_gain": by_gain}
 
 
 RESTYLING: dict[str, Figure] = {
@@ -197,13 +195,3 @@ def _pairs(judged: Judged, made: Samples) -> Iterator[tuple[NDArray[Any], NDArra
 
 def _change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     return float(np.abs(after.astype(np.float64) - before).mean() / 255)
-
-
-def _mean(
-    judged: Judged, values: ArrayLike, rows: Sequence[int] | None = None
-) -> dict[str, float | None]:
-    """Return the mean of values of all clips, or of those of `rows`, over source videos."""
-    options = judged.sampling.options
-    if rows is not None:
-        options = {**options, "clusters": [judged.sampling.sources[row] for row in rows]}
-    return bootstrap_mean(values, **options).to_json()

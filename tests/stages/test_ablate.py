@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from avdata.errors import SettingsError
 from avdata.strict import build
 from stages.ablate import Settings, cells, chosen
 from stages.engine.checkpoint import load_weights
-from stages.evaluation.ablations import classes_table, lead
+from stages.evaluation.ablations import classes_table, compared, grid_table, lead
+from stages.evaluation.figures import COLUMNS
 from stages.sound2scene.ablations import GRID
 from tests.stages.evaluation_run import make_products, make_shards, pipeline_file
 from tests.stages.programs import python
@@ -114,7 +116,7 @@ def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
         sources = results[name]["models"]["sound2scene"]
         assert sources["audio_encoder"]["file"].startswith(str(trained))
         assert sources["generator"]["file"].startswith(str(folder / "stages" / "train_icgan"))
-    assert results["l2"]["full_ahead"].keys() >= {"value", "low", "high"}
+    assert results["l2"]["full_ahead"]["R@1"].keys() >= {"value", "low", "high"}
     chapter = (folder / "stages/ablate/section.html").read_text()
     assert chapter.startswith("<h2>Ablations</h2>")
     assert "Table 2" in chapter
@@ -124,25 +126,62 @@ def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
     assert len(list((folder / "stages/features").glob("*.npy"))) == 1  # shared by both
 
 
-def test_the_lead_of_full_is_paired_and_over_videos() -> None:
-    def clips(hits: list[float]) -> list[dict[str, Any]]:
-        return [
-            {"key": str(n), "source": str(n // 2), "sound2scene": {"R@1": hit}}
-            for n, hit in enumerate(hits)
-        ]
+def lines(values: list[float | None], name: str = "R@1") -> list[dict[str, Any]]:
+    """Return what is said of clips, two of each video; None: nothing."""
+    return [
+        {
+            "key": str(n),
+            "source": str(n // 2),
+            "sound2scene": {} if value is None else {name: value},
+        }
+        for n, value in enumerate(values)
+    ]
 
-    one = lead([clips([1, 1, 1, 0])], [clips([0, 0, 1, 0])], "sound2scene", seed=0)
+
+def test_the_lead_of_full_is_paired_and_over_videos() -> None:
+    def ahead(full: list[Any], row: list[Any]) -> dict[str, float | None]:
+        return lead(full, row, "sound2scene", "R@1", seed=0)
+
+    one = ahead([lines([1, 1, 1, 0])], [lines([0, 0, 1, 0])])
     # Video 0 gains 1, video 1 nothing: a resample of the two gives 0, 0.5 or 1.
     assert (one["value"], one["low"], one["high"]) == (0.5, 0.0, 1.0)
-    two_seeds = lead(
-        [clips([1, 1]), clips([0, 0])], [clips([0, 0]), clips([0, 0])], "sound2scene", seed=0
-    )
+    two_seeds = ahead([lines([1, 1]), lines([0, 0])], [lines([0, 0]), lines([0, 0])])
     assert two_seeds["value"] == 0.5
-    same = lead([clips([1, 1, 0, 0])], [clips([1, 1, 0, 0])], "sound2scene", seed=0)
+    same = ahead([lines([1, 1, 0, 0])], [lines([1, 1, 0, 0])])
     assert (same["low"], same["high"]) == (0.0, 0.0)  # unpaired it would be -1 to 1
-    others = [{**clip, "key": "x"} for clip in clips([1, 0])]
+    # A clip that one of them lacks does not count: 1 and 0 are left of 1, 0, 1.
+    some = ahead([lines([1, None, 1, 1])], [lines([0, 1, 1, None])])
+    assert some["value"] == 0.5
+    others = [{**clip, "key": "x"} for clip in lines([1, 0])]
     with pytest.raises(ValueError, match="different clips"):
-        lead([clips([1, 0])], [others], "sound2scene", seed=0)
+        ahead([lines([1, 0])], [others])
+
+
+def test_a_grid_compares_what_it_names() -> None:
+    """Of two seeds, by hand; what nobody could judge has no column."""
+    grid = replace(GRID, compared=("AVC", "R@1"))
+    row = [lines([0.5, None, 0.25], "AVC"), lines([0.25, 0.5, None], "AVC")]
+    found = compared(grid, row, None, seed=0)
+    assert found == {"seeds": {"AVC": [0.375, 0.375]}}
+
+    full = [lines([1, 0.5], "AVC"), lines([0.5, 1], "AVC")]
+    other = [lines([0.5, 0.5], "AVC"), lines([0.25, 0.25], "AVC")]
+    stage: dict[str, Any] = {
+        "columns": [asdict(c) for c in COLUMNS if c.name in ("R@1", "AVC")],
+        "judges": {"R@k": "a", "FID": "b", "IS": "c", "AVC": "d"},
+        "gap": {},
+        "systems": {"sound2scene": {}},
+    }
+    results = {
+        "l2": stage | compared(grid, other, full, seed=0),
+        "full": stage | compared(grid, full, None, seed=0),
+    }
+    table = grid_table(grid, results, "sound2scene")
+    assert table.header == ("", "", "R@1 %", "AVC", "AVC over 2 seeds", "full ahead")
+    cells = {row[0]: row[-2:] for row in table.rows if row[1] == "ours"}
+    assert cells["L2"][0] == "0.375 (0.250 to 0.500)"  # means .5 and .25
+    assert cells["L2"][1].startswith("0.375")  # 1 − .5, .5 − .5, .5 − .25, 1 − .25: their mean
+    assert cells[GRID.rows["full"].title] == ("0.750 (0.750 to 0.750)", "–")
 
 
 def test_classes_stand_beside_their_numbers() -> None:

@@ -1,0 +1,71 @@
+"""Sounds heard a little otherwise, for the pair a ↔ â of learning without labels.
+
+The paper takes SpecAugment of the spectrogram for â and names no change of the waveform; these are
+this project's choice, and come before it: a shift in time, noise, a change of level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from avdata.strict import setting
+from stages.engine import torchaudio_guard
+from stages.engine.settings import bounded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundAugmentSettings:
+    """How far a sound is changed."""
+
+    shift: float = setting(
+        0.1, "Farthest that it is moved in time, as a share of its length; what leaves comes in."
+    )
+    noise_chance: float = setting(0.5, "Share of sounds that get white noise.")
+    min_snr_db: float = setting(15.0, "Loudest noise, as signal over noise in dB.")
+    max_snr_db: float = setting(40.0, "Quietest noise, as signal over noise in dB.")
+    gain_db: float = setting(
+        0.0, "Largest change of level, in dB up or down; more than 0 teaches to ignore loudness."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "noise_chance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        bounded(self, "min_snr_db", "max_snr_db")
+        bounded(self, "gain_db", least=0)
+        if self.min_snr_db > self.max_snr_db:
+            raise ValueError(
+                f"min_snr_db ({self.min_snr_db}) must not exceed max_snr_db ({self.max_snr_db})"
+            )
+
+
+class SoundAugment:
+    """Waveforms float32 [B, samples] in [-1, 1] → the same shape, each changed on its own."""
+
+    def __init__(self, settings: SoundAugmentSettings | None = None) -> None:
+        torchaudio_guard.install()
+        self.settings = settings or SoundAugmentSettings()
+
+    def __call__(self, waves: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the changed sounds, kept in [-1, 1]; silence stays silent.
+
+        generator: on their device; the result depends on nothing else.
+        """
+        from torchaudio import functional as sound
+
+        s, n = self.settings, waves.shape[1]
+        draws = torch.rand(4, len(waves), generator=generator, device=waves.device)
+        shift = ((2 * draws[0] - 1) * s.shift * n).round().long()
+        places = (torch.arange(n, device=waves.device) - shift[:, None]) % n
+        changed = waves.gather(1, places)
+
+        noise = torch.randn(waves.shape, generator=generator, device=waves.device)
+        snr_db = s.min_snr_db + (s.max_snr_db - s.min_snr_db) * draws[1]
+        noisy = sound.add_noise(changed, noise.to(waves.dtype), snr_db.to(waves.dtype))
+        changed = torch.where((draws[2] < s.noise_chance)[:, None], noisy, changed)
+
+        gain_db = (2 * draws[3] - 1) * s.gain_db
+        return (changed * (10 ** (gain_db / 20))[:, None]).clamp(-1, 1)

@@ -7,8 +7,8 @@ from types import TracebackType
 
 EXTRAS = {
     **dict.fromkeys(("lightning_fabric", "onnx", "safetensors", "tensorboard"), "train"),
-    **dict.fromkeys(("torch", "torchaudio"), "train"),
-    **dict.fromkeys(("h5py", "sklearn", "transformers"), "eval"),
+    **dict.fromkeys(("torch", "torchaudio", "transformers"), "train"),
+    **dict.fromkeys(("h5py", "sklearn"), "eval"),
     "umap": "umap",
 }
 """Module → the extra of avdata that brings it."""

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "image_encoder": {"engine", "losses", "nn", *TABLES},
     "localizer": {"engine", "losses", "nn", *TABLES},
     "stylegan2": {"engine", "losses", "nn", *TABLES},
+    "text_image": {"engine", "losses", "nn", *TABLES},
     "pairs": {"engine", "image_encoder", "nn", *TABLES},
 }
 """Of a floor of `stages`: the floors, beside itself, that it stands on."""

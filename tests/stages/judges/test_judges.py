@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from avdata import weights
 from avdata.errors import WeightsError
 from avdata.weights import table
-from stages.judges.clip import CLIP_MEAN, CLIP_STD, ClipEncoder, resize_and_crop
+from stages.judges.clip import ClipEncoder
 from stages.judges.inception import (
     InceptionFeatures,
     resize_bicubic,
@@ -22,8 +21,10 @@ from stages.judges.inception import (
 from stages.judges.probe import ProbeClassifier
 from stages.metrics.retrieval import recall_at_k
 from stages.nn.inception import InceptionV3, load_trunk
+from stages.text_image.sight import CLIP_MEAN, CLIP_STD, Sight
 from tests.http_server import HttpServer
 from tests.stages.metrics.peers import torch_fidelity_module
+from tests.stages.text_image.tiny_models import save_clip
 
 
 def pictures(seed: int, *sizes: tuple[int, int]) -> list[np.ndarray]:
@@ -248,33 +249,6 @@ def test_a_step_of_training_reaches_every_weight() -> None:
 # CLIP
 
 
-def save_clip(folder: Path, vocab: dict[str, int], merges: list[str]) -> Path:
-    """Save a small random CLIP in the hub's layout."""
-    from stages.engine import torchaudio_guard
-
-    torchaudio_guard.install()
-    transformers = pytest.importorskip("transformers")
-    end = vocab["<|endoftext|>"]
-    tower = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    config = transformers.CLIPConfig(
-        text_config={
-            **tower,
-            "num_attention_heads": 4,
-            "vocab_size": len(vocab),
-            "bos_token_id": vocab["<|startoftext|>"],
-            "eos_token_id": end,
-            "pad_token_id": end,
-        },
-        vision_config={**tower, "num_attention_heads": 4, "image_size": 64, "patch_size": 16},
-        projection_dim=16,
-    )
-    torch.manual_seed(0)
-    transformers.CLIPModel(config).save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     letters = list("abcdefghijklmnopqrstuvwxyz ,")
@@ -341,8 +315,8 @@ def test_clip_reads_the_official_vocabulary(shared_data: Path, tmp_path: Path) -
 def test_resize_then_crop_keeps_the_centre() -> None:
     image = np.zeros((100, 300, 3), np.uint8)
     image[:, 100:200] = 255
-    assert resize_and_crop(image, 50).mean() > 250
-    assert resize_and_crop(image.transpose(1, 0, 2).copy(), 50).mean() > 250
+    assert Sight(50).square(image).mean() > 250
+    assert Sight(50).square(image.transpose(1, 0, 2).copy()).mean() > 250
 
 
 def test_a_digest_tells_clips_apart(clip_folder: Path) -> None:

@@ -20,9 +20,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from benchmarks.clock import seconds
+from stages.engine.fabric import channels_last
 from stages.losses.gradient_penalties import path_length_penalty, path_lengths, r1
 from stages.losses.logistic import discriminator_logistic, generator_logistic
 from stages.stylegan2.discriminator import Discriminator
@@ -89,8 +89,8 @@ class Update:
         self.generator = Generator(**common, z_dim=sizes.w_dim, w_dim=sizes.w_dim).to(device)
         self.discriminator = Discriminator(**common).to(device)
         if variant.channels_last:
-            convert_conv2d_weight_memory_format(self.generator, torch.channels_last)
-            convert_conv2d_weight_memory_format(self.discriminator, torch.channels_last)
+            channels_last(self.generator)
+            channels_last(self.discriminator)
         rng = torch.Generator(device).manual_seed(0)
         side = sizes.resolution
         self.z = torch.randn(sizes.batch, sizes.w_dim, generator=rng, device=device)

@@ -17,7 +17,6 @@ from lightning_fabric.plugins.precision import MixedPrecision, Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import distributed, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from avdata.errors import SettingsError
 from stages.engine.settings import TrainSettings
@@ -101,12 +100,22 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
 
 def prepared(fabric: Fabric, network: Net, *, sync_batch_norm: bool = False) -> Net:
     """Return the network laid out as convolutions are fastest; sync_batch_norm: across GPUs."""
-    # Channels last: what tensor cores want, and faster on CPUs too.
-    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    channels_last(network)
     if sync_batch_norm and fabric.device.type == "cuda" and fabric.world_size > 1:
         convert: Callable[[Net], Net] = nn.SyncBatchNorm.convert_sync_batchnorm
         network = convert(network)
     return network
+
+
+@torch.no_grad()
+def channels_last(network: nn.Module) -> None:
+    """Lay out all weights of four dimensions as tensor cores want them, which CPUs like too.
+
+    Not those of nn.Conv2d alone: StyleGAN2 scales its weights before it convolves.
+    """
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager

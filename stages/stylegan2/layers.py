@@ -77,9 +77,11 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve; the bias is left to the activation."""
-        weight = self.weight * self.scale
+        weight, size = self.weight * self.scale, self.weight.shape[-1]
         if self.smooth is None:
-            return F.conv2d(x, weight, padding=self.weight.shape[-1] // 2)
+            return F.conv2d(x, weight, padding=size // 2)
+        if size == 1:  # only what it reads is smoothed: every second pixel of every second line
+            return F.conv2d(self.smooth(x, stride=2), weight)
         return F.conv2d(self.smooth(x), weight, stride=2)
 
 
@@ -98,10 +100,14 @@ class Smooth(nn.Module):
         before, after = (total + 1) // 2, total // 2
         self.zeros = (before, after, before, after)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, stride: int = 1) -> Tensor:
+        """Filter x; stride: keep every so manyth pixel of every so manyth line."""
         channels = x.shape[1]
         taps = self.taps.to(x.dtype).expand(channels, 1, -1, -1)
-        return F.conv2d(F.pad(x, self.zeros), taps, groups=channels)
+        before, after = self.zeros[:2]
+        if before == after:
+            return F.conv2d(x, taps, padding=before, stride=stride, groups=channels)
+        return F.conv2d(F.pad(x, self.zeros), taps, stride=stride, groups=channels)
 
 
 class Upsample(nn.Module):

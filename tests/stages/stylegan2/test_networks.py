@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from stages.engine.fabric import channels_last
 from stages.stylegan2.discriminator import Discriminator, minibatch_deviation
 from stages.stylegan2.generator import Generator, n_latents
+from stages.stylegan2.layers import Conv, Modulated
 
+LAST = torch.channels_last
 TINY = {"resolution": 16, "z_dim": 8, "w_dim": 12, "mapping_layers": 2, "base": 128, "most": 16}
 
 
@@ -135,3 +138,22 @@ def test_other_sides_are_refused(resolution: int) -> None:
     for network in (Generator, Discriminator):
         with pytest.raises(ValueError, match="power of 2"):
             network(resolution=resolution)
+
+
+def test_laid_out_networks_keep_their_features_channels_last() -> None:
+    torch.manual_seed(0)
+    sizes = {name: TINY[name] for name in ("resolution", "base", "most")}
+    generator, discriminator = Generator(**TINY), Discriminator(**sizes)
+    before = discriminator(generator(torch.ones(2, 8)).pictures)
+    layouts: list[bool] = []
+    for network in (generator, discriminator):
+        channels_last(network)
+        for layer in network.modules():
+            if isinstance(layer, (Conv, Modulated)):
+                layer.register_forward_hook(
+                    lambda _, __, x: layouts.append(x.is_contiguous(memory_format=LAST))
+                )
+    after = discriminator(generator(torch.ones(2, 8)).pictures)
+    assert layouts
+    assert all(layouts)
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)

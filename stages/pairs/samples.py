@@ -65,6 +65,29 @@ def frames_of(clips: Clips) -> Samples:
     return Samples("pictures", {"pictures": "best frame", **_which(clips)}, len(clips), read)
 
 
+def every_frame_of(clips: Clips) -> Samples:
+    """Return all frames of the clips, clip by clip; of a whole split, `Pairs.frame_rows` are rows.
+
+    What cannot be decoded: ShardError.
+    """
+    own = zip(clips.keys, clips.frames, strict=True)
+    places = [(key, place) for key, frames in own for place in frames]
+
+    def read(rows: Sequence[int]) -> list[NDArray[np.uint8]]:
+        chosen = [places[row] for row in rows]
+        found = read_ranges(clips.store, [place for _, place in chosen])
+        pairs = zip(chosen, found, strict=True)
+        return [clips.decoded(key, frames.decode_jpeg, data) for (key, _), data in pairs]
+
+    return Samples("pictures", {"pictures": clips.frame_choice, **_which(clips)}, len(places), read)
+
+
+def texts_of(texts: Sequence[str]) -> Samples:
+    """Return texts as samples."""
+    own = list(texts)
+    return Samples("texts", {"texts": digest(own)}, len(own), lambda rows: [own[r] for r in rows])
+
+
 def sounds_of(clips: Clips, rate_hz: int) -> Samples:
     """Return the whole sound of each clip; raises SettingsError if the shards have another rate."""
     if clips.sample_rate_hz != rate_hz:

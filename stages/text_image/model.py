@@ -40,7 +40,7 @@ class TextImage(Encoder):
     """Unit features of pictures and texts, so products are cosines; nothing in it learns.
 
     image_px: side at which pictures are seen. too_long: a text of more tokens than the model knows
-    is cut off, and counted in `texts_cut`, or an error.
+    is cut off (`cut_off` tells which are, for a note), or an error.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TextImage(Encoder):
         self._sight = sight
         self._device = torch.device(device)
         self.kind: str = model.config.model_type
-        self.name, self.too_long, self.texts_cut = name, too_long, 0
+        self.name, self.too_long = name, too_long
         self.image_px = sight.side_px
         self.max_tokens: int = model.config.text_config.max_position_embeddings
         config = model.config
@@ -133,6 +133,11 @@ class TextImage(Encoder):
             features = self._model.text_projection(pooled) if self.kind == "clip" else pooled
             return _plain(F.normalize(features, dim=-1))
 
+    def cut_off(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts that are too long, of which the model reads the beginning."""
+        lengths = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        return [t for t, ids in zip(texts, lengths, strict=True) if len(ids) > self.max_tokens]
+
     def _look(self, pixels: Tensor) -> Tensor:
         """Return unit features of pixels [B, 3, side, side] as the model wants them."""
         if self.kind == "siglip2":
@@ -144,19 +149,15 @@ class TextImage(Encoder):
         return F.normalize(features, dim=-1)
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        texts = list(texts)
-        lengths = [len(ids) for ids in self._tokenizer(texts, verbose=False)["input_ids"]]
-        long = [i for i, n in enumerate(lengths) if n > self.max_tokens]
-        if long and self.too_long == "error":
+        if self.too_long == "error" and (long := self.cut_off(texts)):
             raise SettingsError(
-                f"{len(long)} texts are too long for {self.description}: {texts[long[0]][:60]!r}… "
-                f"has {lengths[long[0]]} tokens, the model knows {self.max_tokens}; shorten them"
+                f"{len(long)} texts are too long for {self.description}, which knows "
+                f"{self.max_tokens} tokens; shorten them: {long[0][:60]!r} …"
             )
-        self.texts_cut += len(long)
         # SigLIP has learnt from texts that are filled up to their full length, without a mask.
         padding = True if self.kind == "clip" else "max_length"
         tokens = self._tokenizer(
-            texts,
+            list(texts),
             padding=padding,
             truncation=True,
             max_length=self.max_tokens,

@@ -135,16 +135,15 @@ def test_texts_of_siglip_are_filled_up_and_not_masked(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_that_are_too_long(kind: str, folders: dict[str, Path]) -> None:
-    """They are cut off and counted, or refused, as the caller says."""
+    """They are cut off and named, or refused, as the caller says."""
     long, short = "snow fire " * 60, "snow"
     cutting = TextImage.load(folders[kind])
     first = cutting.texts([long, short, long])
-    assert cutting.texts_cut == 2
+    assert cutting.cut_off([long, short, long]) == [long, long]
     np.testing.assert_allclose(first[0], cutting.texts([long + "river"])[0], atol=1e-6)
-    assert cutting.texts_cut == 3
     strict = TextImage.load(folders[kind], too_long="error")
     strict.texts([short])
-    with pytest.raises(SettingsError, match=r"1 texts are too long.*'snow fire.*the model knows"):
+    with pytest.raises(SettingsError, match=r"1 texts are too long.*tokens.*'snow fire"):
         strict.texts([short, long])
 
 

@@ -21,6 +21,7 @@ MODELS: dict[str, str] = {
     "inception": "stages.nn.inception:InceptionV3",
     "avc": "stages.nn.avc:AvcNetwork",
     "stylegan2_generator": "stages.stylegan2.generator:Generator",
+    "sound_guided_sound_encoder": "stages.sound_guided.sound_encoder:SoundEncoder",
 }
 """Name → `module:factory` of what several families use; the others stand in families' records."""
 

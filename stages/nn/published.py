@@ -82,6 +82,15 @@ LAYOUTS: dict[str, Layout] = {
     "wav2clip_trunk": Layout(
         ((rf"audio_encoder\.{TRUNK}", ""),), ignore=rf"(?!audio_encoder\.{TRUNK})"
     ),
+    # Wav2CLIP with what maps its trunk into CLIP's space, `audio_transform.sequential.0.weight`.
+    "wav2clip": Layout(
+        (
+            (rf"audio_encoder\.{TRUNK}", "trunk."),
+            (r"audio_transform\.sequential\.0\.", "head.0."),
+            (r"audio_transform\.sequential\.3\.", "head.2."),
+        ),
+        ignore=rf"(?!audio_encoder\.{TRUNK}|audio_transform\.)",
+    ),
     "selavi_trunk": Layout(
         ((rf"audio_network\.base\.{TRUNK}", ""),), ignore=rf"(?!audio_network\.base\.{TRUNK})"
     ),

@@ -210,7 +210,11 @@ def cells(
     for name, part in grid.inherited.items():
         trainer[name] = given[grid.trainer].get(name) or parts[part]
         parts[part] = (given[JUDGE].get("parts") or {}).get(part) or trainer[name]
-    judge = {"shards": given[JUDGE].get("shards") or shards, "systems": [grid.system]}
+    judge = {
+        "shards": given[JUDGE].get("shards") or shards,
+        "systems": [grid.system],
+        "chapter": "",  # each cell has a folder of its own
+    }
     # The candidates are what was trained on, unless the evaluation names others.
     trained_on = (given[grid.trainer].get("data") or {}).get("classes_file")
     judge["classes_file"] = given[JUDGE].get("classes_file") or trained_on

@@ -32,6 +32,7 @@ from avdata.store import Store
 from stages.engine.fabric import set_float32_precision
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation import scores
+from stages.evaluation.answers import preferences
 from stages.evaluation.figures import guessed, judge_warnings, measured, reported
 from stages.evaluation.judged import Judged
 from stages.evaluation.judges import open_clip, open_judges, open_looks, open_pair_judges
@@ -137,6 +138,14 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
         for name, values in one.of_clips.items():
             for row, value in values.items():
                 clips[row].setdefault(system.name, {})[name] = value
+    preferred = {} if settings.ranking is None else preferences(Path(settings.ranking))
+    if preferred and preferred.keys().isdisjoint(figures):
+        raise SettingsError(
+            f"stages.{NAME}.ranking ranks {', '.join(preferred)}, none of which is scored here: "
+            f"{', '.join(figures)}"
+        )
+    for name in preferred.keys() & figures:
+        figures[name]["preference"] = preferred[name]
     warnings = judge_warnings(judged(REAL))
     for warning in warnings:
         logger.warning("%s", warning)

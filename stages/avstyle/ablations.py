@@ -18,6 +18,9 @@ ROWS = {
     "wav2clip": GridRow(title="Wav2CLIP", file="init_from"),
     "film": GridRow(title="sound by scale and shift", changes={"enters": "film"}),
     "mismatched": GridRow(title="mismatched sounds are fake", changes={"mismatched": True}),
+    "film_mismatched": GridRow(
+        title="both of these", changes={"enters": "film", "mismatched": True}
+    ),
     FULL: GridRow(title="AVStyle"),
 }
 

@@ -1,8 +1,10 @@
 """The systems of the paper's comparison: a held-out picture restyled by a held-out sound.
 
-avstyle   the frame of a clip of another class, restyled by the clip's sound; of a training with
-          condition classes or keyword, by what the shards say of the clip
-content   the same frame as it was: what hears nothing and changes nothing
+avstyle           the frame of a clip of another class, restyled by the clip's sound; of a training
+                  with condition classes or keyword, by what the shards say of the clip
+class_prediction  by what YAMNet heard in the clip; trained by the row of that name of the ablations
+keyword           by the clip's labels; likewise
+content           the same frame as it was: what hears nothing and changes nothing
 
 The frames of the sounds' own clips are `upper_bound`, the paper's "target".
 """
@@ -28,23 +30,33 @@ FAMILY = "avstyle"
 
 def restyled(studio: Studio, _: int) -> Samples:
     """Return frames of other classes restyled by the test clips' sounds; there is no noise."""
-    return _painted(studio, None)
+    return _painted(studio)
 
 
 def at_gain(studio: Studio, gain: float) -> Samples:
     """Return the same with all sounds amplified once their peaks are normalised."""
-    return _painted(studio, gain)
+    return _painted(studio, gain=gain)
 
 
-def _painted(studio: Studio, gain: float | None) -> Samples:
-    painter = cast("Restyler", studio.painter(FAMILY))
+def by_class_prediction(studio: Studio, _: int) -> Samples:
+    """Return the same by the baseline that is told what YAMNet heard."""
+    return _painted(studio, f"{FAMILY}/class_prediction")
+
+
+def by_keyword(studio: Studio, _: int) -> Samples:
+    """Return the same by the baseline that is told the labels."""
+    return _painted(studio, f"{FAMILY}/keyword")
+
+
+def _painted(studio: Studio, name: str = FAMILY, gain: float | None = None) -> Samples:
+    painter = cast("Restyler", studio.painter(name))
     contents = of_another_class(studio)
     if painter.classes is None:
         asks = Asks(clips=studio.test, hears=painter.spec, contents=contents, gain=gain)
     else:
         texts = told_of(studio, painter.classes)
         asks = Asks(clips=studio.test, contents=contents, texts=texts)
-    return studio.painted(FAMILY, asks)
+    return studio.painted(name, asks)
 
 
 def told_of(studio: Studio, classes: tuple[str, ...]) -> list[str]:
@@ -89,6 +101,22 @@ SYSTEMS = (
         hears=True,
         contents=of_another_class,
         at_gain=at_gain,
+    ),
+    System(
+        name="class_prediction",
+        title="Class prediction (picture, YAMNet's scores → picture)",
+        samples=by_class_prediction,
+        figures=RESTYLED,
+        contents=of_another_class,
+        by_default=False,
+    ),
+    System(
+        name="keyword",
+        title="Keyword (picture, labels → picture)",
+        samples=by_keyword,
+        figures=RESTYLED,
+        contents=of_another_class,
+        by_default=False,
     ),
     System(
         name="content",

@@ -135,3 +135,18 @@ def _require_known(questions: Mapping[str, Any], question: str, chosen: Sequence
         return
     if sorted(chosen) != sorted(questions[question]["options"]):
         raise SettingsError(f"ranks {' '.join(chosen) or 'nothing'} in {question}, not all once")
+
+
+def preferences(path: Path) -> dict[str, dict[str, float | None]]:
+    """Return of each method that people ranked its mean points, and the interval over people.
+
+    path: what `score` printed. Raises SettingsError for a file that holds no scores of a ranking.
+    """
+    try:
+        points = json.loads(path.read_text(encoding="utf-8"))["ranking"]["points"]
+        return {name: dict(own["by_people"]) for name, own in points.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"{path} holds no scores of a ranking ({error!r}); give what python -m "
+            "stages.user_study score KEY ANSWERS prints, of a study with --protocol ranking"
+        ) from None

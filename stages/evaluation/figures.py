@@ -34,6 +34,7 @@ COLUMNS = (
     Column("stays", "stays %", percent=True, digits=1, table="restyled"),
     Column("structure", "structure", digits=3, table="restyled"),
     Column("louder", "louder", table="restyled"),
+    Column("preference", "preference", digits=3, table="restyled"),
 )
 """In the order of the table; a column that no system has is left out."""
 

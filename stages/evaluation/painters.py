@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from avdata.config import Pipeline
@@ -25,7 +26,8 @@ def trained_here(pipeline: Pipeline) -> list[Family]:
 class Painters:
     """The painters of the families, each opened when it is first asked for.
 
-    run: output folder of the pipeline. parts: files or folders in the place of what was trained.
+    run: output folder of the pipeline. parts: files or folders in the place of what was trained;
+    the painters of a grid's rows have those that the rows do not train.
     """
 
     def __init__(self, run: str, parts: Mapping[str, str], device: str) -> None:
@@ -33,20 +35,44 @@ class Painters:
         self._opened: dict[str, Painter] = {}
 
     def open(self, name: str) -> Painter:
-        """Return a painter; raises CheckpointError, naming the trainers, for a missing part."""
-        if name in self._opened:
-            return self._opened[name]
-        one = family(name)
+        """Return a painter of a family, or, as FAMILY/ROW, what `stages.ablate` trained for a row.
+
+        Raises CheckpointError, naming the trainers, for a missing part.
+        """
+        if name not in self._opened:
+            own, _, row = name.partition("/")
+            self._opened[name] = self._of_row(family(own), row) if row else self._of(family(own))
+        return self._opened[name]
+
+    def _of(self, one: Family) -> Painter:
         parts = {part: path for part, path in self._parts.items() if part in one.parts}
         try:
-            self._opened[name] = one.open(Opening(run=self._run, parts=parts, device=self._device))
+            return one.open(Opening(run=self._run, parts=parts, device=self._device))
         except CheckpointError as error:
             makers = ", ".join(f"{p}: python -m stages.{maker}" for p, maker in one.parts.items())
             raise CheckpointError(
                 f"{error}. Parts are made in this pipeline's output ({makers}), or named by "
                 "stages.evaluate.parts"
             ) from None
-        return self._opened[name]
+
+    def _of_row(self, one: Family, row: str) -> Painter:
+        assert one.ablations is not None, f"{one.name} has no grid of ablations"
+        trainer = one.ablations.trainer
+        own = Path(self._run) / "stages" / "ablate" / row / "stages" / trainer
+        parts = {
+            part: own if stage == trainer else self._parts.get(part, self._folder(stage))
+            for part, stage in one.parts.items()
+        }
+        try:
+            return one.open(Opening(parts=parts, device=self._device))
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}. It is trained by python -m stages.ablate PIPELINE --set "
+                f'stages.ablate.rows=["{row}","full"]'
+            ) from None
+
+    def _folder(self, stage: str) -> Path:
+        return Path(self._run) / "stages" / stage
 
     def sources(self) -> dict[str, Any]:
         """Return of each painter that was needed where its parts come from."""

@@ -86,6 +86,11 @@ class Settings:
         "audio_encoder, image_encoder.",
         path="optional",
     )
+    ranking: str | None = setting(
+        None,
+        "Scores of a ranking by people, as stages.user_study printed them: the column preference.",
+        path=True,
+    )
     study_clips: int = setting(40, "Clips that are written for a user study; 0: none.")
     shards: str | None = setting(
         None, "Folder of shards; null: of this pipeline's own output.", path="optional"

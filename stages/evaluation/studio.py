@@ -29,8 +29,8 @@ VERSION = 2  # raise it when the same asks give other pictures
 class Studio:
     """The clips, the painters by family (opened when first asked for), and where things are kept.
 
-    test: the clips that are scored, and the class of each. train: those that may be learnt or
-    retrieved from.
+    painter: of a family, or as FAMILY/ROW of a row of its ablations. test: the clips that are
+    scored, and the class of each. train: those that may be learnt or retrieved from.
     """
 
     painter: Callable[[str], Painter]
@@ -41,15 +41,15 @@ class Studio:
     pictures: Path
     seed: int
 
-    def painted(self, family: str, asks: Asks, number: int = 0) -> Samples:
+    def painted(self, painter_name: str, asks: Asks, number: int = 0) -> Samples:
         """Return one picture for each row that is asked, made once and kept.
 
         The noise is keyed by clip, number and seed.
         """
-        painter = self.painter(family)
+        painter = self.painter(painter_name)
         identity = {
             "painted": VERSION,
-            "family": family,
+            "family": painter_name,
             "painter": painter.identity(),
             "asks": asks.identity(),
             "number": number,

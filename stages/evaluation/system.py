@@ -38,7 +38,8 @@ class System:
     `varies`: of another noise. figures: which apply, by their names in `evaluation/figures.py` or
     the family's own. hears: whether it rests on the sounds' features. contents: of each row the
     clip whose frame it starts from, where it restyles pictures (`evaluation/contents.py` chooses
-    them). at_gain: its pictures where all sounds are so many times as loud.
+    them). at_gain: its pictures where all sounds are so many times as loud. by_default: whether it
+    is scored where no systems are named.
     """
 
     name: str
@@ -49,6 +50,7 @@ class System:
     hears: bool = False
     contents: Callable[[Studio], Clips] | None = None
     at_gain: Callable[[Studio, float], Samples] | None = None
+    by_default: bool = True
 
 
 def real(studio: Studio, number: int) -> Samples:
@@ -89,7 +91,8 @@ def find_systems(
     for family in families():
         known |= {system.name: (system, family) for system in family.systems}
     if not names:
-        names = [*(system.name for family in trained for system in family.systems), REAL.name]
+        offered = (system for family in trained for system in family.systems)
+        names = [*(system.name for system in offered if system.by_default), REAL.name]
     for name in names:
         if name not in known:
             raise SettingsError(f"no system is called {name!r}; {nearest(name, known)}")

@@ -166,6 +166,8 @@ def _restyling_notes(results: Mapping[str, Any]) -> Iterator[str]:
         yield "ours, structure: correlation of the edges before and after, 1 where all are kept"
     if "louder" in given:
         yield f"ours, louder: rank correlation of gain and change over the gains {wish['gains']}"
+    if "preference" in given:
+        yield "ours, preference: mean points where people ranked the methods, over people"
 
 
 def gap_tables(results: Mapping[str, Any]) -> list[Table]:

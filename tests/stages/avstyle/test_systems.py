@@ -16,9 +16,12 @@ from avdata.measures import class_names
 from avdata.strict import build
 from stages.avstyle.load import load_model
 from stages.avstyle.restyler import Restyler
-from stages.avstyle.systems import SYSTEMS, at_gain, restyled, unchanged
+from stages.avstyle.systems import at_gain, restyled, unchanged
+from stages.engine.errors import CheckpointError
 from stages.evaluate import Settings, evaluate
+from stages.evaluation.answers import score_files, study_key
 from stages.evaluation.contents import of_another_class
+from stages.evaluation.questions import make_questions, read_items
 from stages.evaluation.studio import Studio
 from stages.evaluation.tables import to_markdown
 from stages.generation.inputs import Picture, Sound
@@ -69,11 +72,56 @@ def test_they_are_scored_beside_the_paper(tmp_path: Path, monkeypatch: pytest.Mo
     path = pipeline_file(run, {"train_avstyle": {}}, judged_px=32)
     pipeline = load_pipeline(path, stages=["train_avstyle"])
     found = evaluate(pipeline, build(Settings, pipeline.stages["evaluate"], "here")).results
-    assert list(found["systems"]) == [*(s.name for s in SYSTEMS), "upper_bound"]
+    assert list(found["systems"]) == ["avstyle", "content", "upper_bound"]
     assert "| AVStyle (picture, sound → picture) | ours |" in to_markdown(found)
     assert found["models"].keys() == {"avstyle"}
     assert found["systems"]["avstyle"]["FID"]["value"] > 0
     assert json.dumps(dict(found))
+
+
+def test_trained_baselines_stand_in_the_table_beside_what_people_preferred(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the ablations as systems; points of a ranking whose answers are given here."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    run = tmp_path / "run"
+    make_shards(run)
+    make_training(run / "stages" / "train_avstyle")
+    path = pipeline_file(run, {"train_avstyle": {}}, judged_px=32)
+    pipeline = load_pipeline(path, stages=["train_avstyle"])
+    section = pipeline.stages["evaluate"] | {"systems": ["avstyle", "keyword"], "study_clips": 4}
+    with pytest.raises(CheckpointError, match=r'stages\.ablate\.rows=\["keyword","full"\]'):
+        evaluate(pipeline, build(Settings, section, "here"))
+
+    row = run / "stages" / "ablate" / "keyword" / "stages" / "train_avstyle"
+    make_training(row, told=sorted(COLOURS))
+    found = evaluate(pipeline, build(Settings, section, "here")).results
+    expected = load_model(style_generator=row, device="cpu")
+    assert found["models"]["avstyle/keyword"] == dict(expected.sources)
+    assert found["systems"]["keyword"].keys() >= {"follows", "structure", "FID"}
+
+    items = run / "stages" / "evaluate" / "study" / "items.jsonl"
+    questions = make_questions(read_items(items), "ranking", 4, "", "", 0, ("avstyle", "keyword"))
+    key = study_key(questions, "", "", 0, ("avstyle", "keyword"))
+    answers, firsts = [], ["avstyle", "avstyle", "avstyle", "keyword"]
+    for question, first in zip(key["questions"], firsts, strict=True):
+        names = sorted(question["options"], key=lambda o: question["options"][o]["method"] != first)
+        answers.append({"question": question["id"], "chosen": names})
+    (tmp_path / "a.json").write_text(
+        json.dumps({"study": key["study"], "participant": "a", "answers": answers})
+    )
+    points = tmp_path / "scores.json"
+    points.write_text(json.dumps(score_files(key, [tmp_path / "a.json"])))
+    section |= {"ranking": str(points)}
+    found = evaluate(pipeline, build(Settings, section, "here")).results
+    assert found["systems"]["avstyle"]["preference"]["value"] == 1.75  # of 2 points, 3 times of 4
+    assert found["systems"]["keyword"]["preference"]["value"] == 1.25
+    assert "| preference |" in to_markdown(found)
+    with pytest.raises(SettingsError, match="none of which is scored"):
+        evaluate(pipeline, build(Settings, section | {"systems": ["content"]}, "here"))
+    points.write_text("{}")
+    with pytest.raises(SettingsError, match="holds no scores of a ranking"):
+        evaluate(pipeline, build(Settings, section, "here"))
 
 
 def test_a_baseline_is_told_what_the_shards_say(tmp_path: Path) -> None:

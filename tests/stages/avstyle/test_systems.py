@@ -18,10 +18,11 @@ from stages.avstyle.load import load_model
 from stages.avstyle.restyler import Restyler
 from stages.avstyle.systems import at_gain, restyled, unchanged
 from stages.engine.errors import CheckpointError
-from stages.evaluate import Settings, evaluate
+from stages.evaluate import evaluate
 from stages.evaluation.answers import score_files, study_key
 from stages.evaluation.contents import of_another_class
 from stages.evaluation.questions import make_questions, read_items
+from stages.evaluation.settings import Settings
 from stages.evaluation.studio import Studio
 from stages.evaluation.tables import to_markdown
 from stages.generation.inputs import Picture, Sound

@@ -235,8 +235,8 @@ class SelectSettings:
         "Measured by the scorer: `c_max`, `av_sync` and `av_sync_max`, `moment_offset_s`.",
     )
     reject: dict[str, Range] = setting({}, "Measure name to the range in which it is rejected.")
-    scorer: Literal["mid", "random", "av_sync", "localizer", "moments"] = setting(
-        "mid", "How frames are scored."
+    scorer: Literal["mid", "random", "av_sync", "localizer", "moments", "none"] = setting(
+        "mid", "How frames are scored; none: no frame is picked, clips are packed as sound alone."
     )
     top_k: int = setting(1, "How many frames are picked per clip, best first.")
     min_gap_s: float = setting(
@@ -323,6 +323,11 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         _require(self, 1, UNBOUNDED, "part_clips")
+        if self.steps.select.scorer == "none" and self.steps.shard.frames == "all":
+            raise ValueError(
+                "steps.shard.frames: all packs pictures, steps.select.scorer: none sound alone; "
+                "name another scorer, or leave frames: picked"
+            )
 
 
 def load_pipeline(

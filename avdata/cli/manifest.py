@@ -1,4 +1,4 @@
-"""`avdata manifest`: get, import, check and convert lists of video segments."""
+"""`avdata manifest`: get, import, check, convert and join lists of video segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avdata.errors import ManifestError, SettingsError
 from avdata.parsing import parse_yaml
 from avdata.shipped import find, shipped_names
 
-app = new_app("Manifests: get a dataset's official list, import your own, check, convert.")
+app = new_app("Manifests: get a dataset's official list, import your own, check, convert, join.")
 
 Out = Annotated[
     str | None,
@@ -133,6 +133,20 @@ def convert(
     from avdata.manifest import iter_manifest
 
     _, bad = _write(target, iter_manifest(source, columns=column_mapping(columns)), show)
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command("join")
+def join(
+    sources: Annotated[list[str], typer.Argument(help="Manifests in any format.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The manifest to write.")],
+    show: Shown = 10,
+) -> None:
+    """Write several manifests as one; exit code 1 if rows had to be left out as bad."""
+    from avdata.manifest import join_manifests
+
+    _, bad = _write(out, join_manifests(sources), show)
     if bad:
         raise typer.Exit(1)
 

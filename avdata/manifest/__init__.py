@@ -4,6 +4,6 @@ table.py reads and writes; text_rows.py, rows.py and keys.py turn lines into cli
 datasets.py gets a dataset's official list, and importers/ has one file per family of lists.
 """
 
-from avdata.manifest.table import iter_manifest, write_manifest
+from avdata.manifest.table import iter_manifest, join_manifests, write_manifest
 
-__all__ = ["iter_manifest", "write_manifest"]
+__all__ = ["iter_manifest", "join_manifests", "write_manifest"]

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import IO, cast
 
 from avdata.clip import MANIFEST_COLUMNS, Clip, Status, clip_schema
-from avdata.errors import ManifestError
+from avdata.errors import ClipError, ManifestError, Reason
 from avdata.manifest.columns import Columns
 from avdata.manifest.keys import KeySet
 from avdata.manifest.parquet import iter_parquet
@@ -55,6 +55,20 @@ def iter_manifest(
         else:
             rows = csv_rows(lines, path, _DELIMITERS[kind], reader)
         yield from clips_from(rows, base, KeySet())
+
+
+def join_manifests(paths: Iterable[str]) -> Iterator[Clip]:
+    """Read several manifests one after the other, as `iter_manifest` reads each.
+
+    A row whose key an earlier manifest has comes out as a FAILED clip (duplicate_key).
+    """
+    seen = KeySet()
+    for path in paths:
+        for clip in iter_manifest(path):
+            if clip.status is Status.ACTIVE and not seen.add(clip.key):
+                problem = f"{path}: key {clip.key!r} is taken by a row of an earlier manifest"
+                clip = clip.failed("manifest", ClipError(Reason.DUPLICATE_KEY, problem))
+            yield clip
 
 
 def write_manifest(path: str, clips: Iterable[Clip]) -> int:

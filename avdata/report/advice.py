@@ -38,8 +38,8 @@ ADVICE: dict[str, str] = {
     Reason.NOT_MEDIA: "What came is not a video, often an error page; open the URL in a browser.",
     Reason.NO_AUDIO: "The video has no sound; leave it out, or set "
     "`steps.fetch.require_audio: false`.",
-    Reason.NO_VIDEO: "The file has no picture; leave it out, or set "
-    "`steps.fetch.require_video: false`.",
+    Reason.NO_VIDEO: "The file has no picture; leave it out, or take its sound alone: "
+    "`steps.fetch.require_video: false` and `steps.select.scorer: none`.",
     Reason.CORRUPT: "The file is damaged at its source; replace it there, delete it from the "
     "run's media folder, and rerun with `--retry-failed`.",
     Reason.EMPTY: "The file has no content; check what lies at its URL.",

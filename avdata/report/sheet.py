@@ -80,7 +80,8 @@ def draw_sheet(store: Store, clip: Clip) -> Image:
 
 
 def _subtitle(clip: Clip) -> str:
-    scorer = f"picked by {clip.selection.scorer}" if clip.selection else ""
+    chosen = clip.selection
+    scorer = f"picked by {chosen.scorer}" if chosen and chosen.picks else ""
     parts = (str(clip.status), clip.reason, ", ".join(clip.labels), scorer, clip.url)
     return "  ·  ".join(part for part in parts if part)
 

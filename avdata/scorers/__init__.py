@@ -32,6 +32,10 @@ def make_scorer(settings: SelectSettings) -> Scorer:
         from avdata.scorers.moments import Moments
 
         return Moments(settings.moments)
+    if settings.scorer == "none":
+        from avdata.scorers.sound_alone import SoundAlone
+
+        return SoundAlone()
     from avdata.scorers.mid_random import MidFrame, RandomFrame
 
     return RandomFrame() if settings.scorer == "random" else MidFrame()

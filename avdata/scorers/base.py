@@ -25,7 +25,7 @@ __all__ = ["ScoredClip", "Scorer", "Scores", "read_setting"]
 class Scores:
     """What a scorer found for the T candidate frames of one clip."""
 
-    frame_scores: NDArray[np.floating]  # [T], finite; higher matches better
+    frame_scores: NDArray[np.floating]  # [T], finite; higher matches better; [0]: none is picked
     maps: NDArray[np.float32] | None = None  # [T, h, w], where in the frame the sound comes from
     pickable: NDArray[np.bool_] | None = None  # [T]; None: every frame may be picked
     measures: Mapping[str, float] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Scorer(Protocol):
         ...
 
     def score(self, clip: ScoredClip) -> Scores:
-        """Return the scores of a clip that has at least one frame.
+        """Return the scores of a clip; one that needs a frame raises no_video without.
 
         Raises ClipError: no_audio, no_video or not_listed reject the clip, any other fails it.
         """

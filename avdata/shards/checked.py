@@ -178,6 +178,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "files": lambda value: isinstance(value, dict),
     "index": lambda value: isinstance(value, dict),
     "sample_rate_hz": _is_uniform,
+    "pictures": _is_uniform,  # older ones do not tell
     "width_px": _is_uniform,
     "height_px": _is_uniform,
 }

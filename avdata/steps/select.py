@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from avdata.scorers.base import Scores
+    from avdata.scorers.base import ScoredClip, Scores
 
 REJECTING = frozenset({Reason.NO_AUDIO, Reason.NO_VIDEO, Reason.NOT_LISTED})
 """What a scorer may say of a clip that is sound but unfit: rejected. Other errors are failures."""
@@ -95,16 +95,18 @@ class SelectStep:
         clip = replace(clip, measures={**clip.measures, **scores.measures})
         if broken := _broken(clip, self._rules_after):
             return broken
-        selection = self._selection(scores, scored.times_s)
+        selection = self._selection(scores, scored)
         return clip.after(self.name, status=Status.ACCEPTED, selection=selection)
 
-    def _selection(self, scores: Scores, times_s: NDArray[np.float64]) -> Selection:
+    def _selection(self, scores: Scores, scored: ScoredClip) -> Selection:
         import numpy as np
 
         frame_scores = np.asarray(scores.frame_scores, np.float32)
+        if not frame_scores.size:
+            return Selection(self._scorer.name, (), ())
         picks = pick(
             frame_scores,
-            times_s,
+            scored.times_s,
             top_k=self._settings.top_k,
             min_gap_s=self._settings.min_gap_s,
             pickable=scores.pickable,

@@ -152,7 +152,7 @@ def finish_shards(
     by_name = {stat.name: stat for stat in stats}
     done = [by_name[plan.name] for plan in plans]
     planned = json.loads(store.read_bytes(PLAN_PATH))
-    uniform, index = _join_indices(store, done)
+    uniform, pictures, index = _join_indices(store, done)
     splits = {
         name: {
             "clips": sum(stat.clips for stat in done if stat.split == name),
@@ -162,13 +162,17 @@ def finish_shards(
         }
         for name, sources in planned["sources"].items()
     }
+    notes = [*planned["notes"]]
+    if done and not pictures:
+        notes.append("the shards hold sound alone: no clip has a picture that was picked")
     counts = {
         "clips": sum(stat.clips for stat in done),
+        "pictures": pictures,
         "shards": len(done),
         "bytes": sum(stat.bytes for stat in done),
         "duplicates": planned["duplicates"],
         "splits": splits,
-        "notes": planned["notes"],
+        "notes": notes,
         **({"crashed": dict(crashed)} if crashed and crashed["rows"] else {}),
     }
     tree = {
@@ -192,11 +196,13 @@ def finish_shards(
 
 def _join_indices(
     store: Store, stats: Sequence[ShardStats]
-) -> tuple[dict[str, set[Any]], dict[str, Any]]:
-    """Write the index; return the values of the columns that ought to be uniform, and its sums."""
+) -> tuple[dict[str, set[Any]], int, dict[str, Any]]:
+    """Write the index; return the values of the columns that ought to be uniform, how many clips
+    have a picture that was picked, and the index's name and sums."""
     import pyarrow.parquet as pq
 
     uniform: dict[str, set[Any]] = {name: set() for name in UNIFORM_COLUMNS}
+    pictures = 0
     tables = [rows_path(stat.name) for stat in stats]
     names = {name for table in tables for name in column_names(store, table)}
     schema = index_schema(names)  # what was measured of any clip is a column of all
@@ -205,7 +211,8 @@ def _join_indices(
             for table in tables:
                 for batch in iter_batches(store, table):
                     writer.write_batch(in_schema(batch, schema))
+                    pictures += len(batch) - batch.column("jpg_offset").null_count
                     for name, seen in uniform.items():
                         seen.update(batch.column(name).unique().to_pylist())
         index = {"bytes": temporary.stat().st_size, "sha256": sha256_file(temporary)}
-    return uniform, {"name": INDEX_NAME, **index}
+    return uniform, pictures, {"name": INDEX_NAME, **index}

@@ -30,7 +30,7 @@ from avdata.strict import digest
 from stages.engine.rows import RowSource
 
 T = TypeVar("T")
-FrameChoice = Literal["best", "picked", "mid"]
+FrameChoice = Literal["best", "picked", "mid", "none"]
 COLUMNS = (
     *("key", "labels", "source_id", "shard", "sample_rate_hz", "n_samples", "jpg_offset"),
     *("jpg_bytes", "audio_offset", "audio_bytes", "frames"),
@@ -47,14 +47,14 @@ class Clips:
 
     store: Store
     dataset: str  # digest of the shards
-    split: str
+    split: str  # several are joined by "+"
     frame_choice: FrameChoice
     sample_rate_hz: int
     keys: list[str]
     labels: list[list[str]]
     sources: list[str]  # the video of each clip
     sounds: list[ByteRange]
-    frames: list[list[ByteRange]]  # of each clip, one or more, best first
+    frames: list[list[ByteRange]]  # of each clip, one or more, best first; none if not asked for
     first_frame: NDArray[np.int64]  # [N] where each clip's frames begin among those of the split
 
     def __len__(self) -> int:
@@ -96,27 +96,29 @@ class Clips:
         return self.where(not o for o in out), self.where(out)
 
 
-def read_clips(folder: str, split: str, *, frames: FrameChoice = "best") -> Clips:
-    """Return the clips of a split.
+def read_clips(folder: str, split: str | Sequence[str], *, frames: FrameChoice = "best") -> Clips:
+    """Return the clips of a split, or of several as one.
 
-    frames: the best one; all that were picked; or the one in the middle of the clip, for which the
-    shards must hold every candidate. Raises ShardError for a split without clips or pictures, and
-    SettingsError if the shards do not hold these frames.
+    frames: the best one; all that were picked; the one in the middle of the clip, for which the
+    shards must hold every candidate; or none, for sound alone. Raises ShardError for a split
+    without clips or pictures, and SettingsError if the shards do not hold these frames.
     """
+    splits = [split] if isinstance(split, str) else list(split)
     store = open_folder(folder)
     dataset = read_dataset(store)
     stored = "all" if frames == "mid" else "picked"
-    if frames != "best" and dataset["settings"]["frames"] != stored:
+    if frames in ("picked", "mid") and dataset["settings"]["frames"] != stored:
         raise SettingsError(
             f"the shards in {folder} hold {dataset['settings']['frames']} frames, but "
             f"frames={frames} needs the {stored} ones; pack them again with --set "
             f"steps.shard.frames={stored}"
         )
-    rows = read_index(store, dataset, COLUMNS, [("split", "=", split)])
-    if not rows.num_rows:
-        counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
-        raise NoClipsError(f"{store.root} has no clips in split {split!r}; it has {counts}")
-    if without := rows.column("jpg_offset").null_count:
+    counts = {name: facts["clips"] for name, facts in dataset["splits"].items()}
+    if empty := [name for name in splits if not counts.get(name)]:
+        raise NoClipsError(f"{store.root} has no clips in split {empty[0]!r}; it has {counts}")
+    rows = read_index(store, dataset, COLUMNS, [("split", "in", splits)])
+    split = "+".join(splits)
+    if (without := rows.column("jpg_offset").null_count) and frames != "none":
         raise ShardError(
             f"{without} clips of {split} have no picture; pack again with a scorer that picks one"
         )
@@ -141,6 +143,8 @@ def read_clips(folder: str, split: str, *, frames: FrameChoice = "best") -> Clip
 
 
 def _frames(clip: Mapping[str, Any], choice: FrameChoice) -> list[ByteRange]:
+    if choice == "none":
+        return []
     if choice == "best":
         return [ByteRange(clip["shard"], clip["jpg_offset"], clip["jpg_bytes"])]
     stored = clip["frames"]
@@ -156,7 +160,7 @@ class Pairs:
 
     keys: list[str]
     sound: NDArray[np.int16]  # [B, n_samples], mono; int / 32768 lies in [-1, 1)
-    frame_rows: NDArray[np.int64]  # [B], each frame's number among those of the split
+    frame_rows: NDArray[np.int64]  # [B], each frame's number among those of the split; or [0]
     image: NDArray[np.uint8] | None  # [B, side, side, 3], if pictures are asked for
 
     def __len__(self) -> int:
@@ -184,8 +188,10 @@ class PairReader:
         clips, numbers = self.clips, rows.tolist()
         keys = [clips.keys[row] for row in numbers]
         rngs = [rng_for(self.seed, f"pair {epoch}", key) for key in keys]
-        counts = [1 if epoch is None else len(clips.frames[row]) for row in numbers]
-        places = [int(rng.integers(n)) for rng, n in zip(rngs, counts, strict=True)]
+        places: list[int] = []
+        if clips.frame_choice != "none":
+            counts = [1 if epoch is None else len(clips.frames[row]) for row in numbers]
+            places = [int(rng.integers(n)) for rng, n in zip(rngs, counts, strict=True)]
         sounds = read_ranges(clips.store, [clips.sounds[row] for row in numbers])
         tiled = View(short_audio="tile")
         sound = [
@@ -202,7 +208,8 @@ class PairReader:
                     for key, data, rng in zip(keys, pictures, rngs, strict=True)
                 ]
             )
-        return Pairs(keys, np.stack(sound), clips.first_frame[rows] + places, image)
+        frame_rows = clips.first_frame[rows[: len(places)]] + np.array(places, np.int64)
+        return Pairs(keys, np.stack(sound), frame_rows, image)
 
 
 class PairSource:

@@ -26,6 +26,8 @@ IMPORTERS: Mapping[str, str] = {
     "into_the_wild": "Into the Wild metadata, xlsx or csv",
     "greatest_hits": "The Greatest Hits: split lists and hit records, archives read in place",
     "celebv_hq": "CelebV-HQ JSON",
+    "esc50": "ESC-50: meta/esc50.csv, sounds alone",
+    "urbansound8k": "UrbanSound8K: metadata/UrbanSound8K.csv, sounds alone",
     "folder": "Any folder of media files",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,6 +81,33 @@ def cells(path: Path, delimiter: str | None = None) -> Iterator[tuple[str, list[
             yield place, ClipError(Reason.BAD_ROW, f"is not well-formed CSV: {error}")
         else:
             yield place, [cell.strip(" ") for cell in record]
+
+
+def records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str] | ClipError]]:
+    """Yield place and cells, by the names in the first line, of each further line of a CSV.
+
+    Raises ManifestError for a list that lacks one of `columns`.
+    """
+    header: list[str] | None = None
+    for place, record in cells(path, ","):
+        if isinstance(record, ClipError):
+            yield place, record
+        elif header is None:
+            header = record
+            if lacking := [name for name in columns if name not in header]:
+                raise ManifestError(
+                    f"{path} has no column {', '.join(lacking)}, only {', '.join(header)[:200]}: "
+                    "is it the list of another dataset?"
+                )
+        elif len(record) != len(header):
+            yield (
+                place,
+                ClipError(
+                    Reason.BAD_ROW, f"has {len(record)} cells, the first line has {len(header)}"
+                ),
+            )
+        else:
+            yield place, dict(zip(header, record, strict=True))
 
 
 def read_json(path: Path) -> Any:

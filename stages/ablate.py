@@ -32,10 +32,10 @@ from avdata.strict import setting
 from stages import evaluate
 from stages.engine.errors import TrainingError
 from stages.engine.launch import launch_work, stage_folder
-from stages.evaluation.ablations import classes_table, compared, grid_table
+from stages.evaluation.ablations import classes_table, compared, grid_table, heard_table
+from stages.evaluation.cells import markdown
 from stages.evaluation.grid import FULL, Grid
 from stages.evaluation.page import chapter
-from stages.evaluation.tables import markdown
 from stages.families import families, family
 from stages.family import Family
 
@@ -110,7 +110,8 @@ def ablate(
         _score([path, *_words(overrides, cell.seed, cell.scored, JUDGE, cell.judge)], cell.name)
         scored = cell.scored / "stages" / JUDGE
         results[cell.name] = json.loads((scored / "results.json").read_bytes())
-        lines = (scored / evaluate.CLIPS).read_text(encoding="utf-8").splitlines()
+        told = evaluate.CLIPS if grid.of == "pictures" else evaluate.SOUNDS
+        lines = (scored / told).read_text(encoding="utf-8").splitlines()
         clips.setdefault(cell.row, []).append([json.loads(line) for line in lines])
     for row in rows:
         full = clips.get(FULL) if row != FULL else None
@@ -210,11 +211,15 @@ def cells(
     for name, part in grid.inherited.items():
         trainer[name] = given[grid.trainer].get(name) or parts[part]
         parts[part] = (given[JUDGE].get("parts") or {}).get(part) or trainer[name]
-    judge = {
+    judge: dict[str, Any] = {
         "shards": given[JUDGE].get("shards") or shards,
-        "systems": [grid.system],
         "chapter": "",  # each cell has a folder of its own
+        "sounds.others": {},
     }
+    if grid.of == "pictures":
+        judge |= {"systems": [grid.system], "sounds.listeners": []}
+    else:
+        judge |= {"pictures": False, "systems": [], "sounds.listeners": [grid.system]}
     # The candidates are what was trained on, unless the evaluation names others.
     trained_on = (given[grid.trainer].get("data") or {}).get("classes_file")
     judge["classes_file"] = given[JUDGE].get("classes_file") or trained_on
@@ -254,7 +259,10 @@ def work(given: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> s
     assert grid is not None
     intro = f"Cells of {pipeline.output}, each trained alike."
     if rows := {name: found for name, found in results.items() if "seeds" in found}:
-        chapters.append(grid_table(grid, rows, one.name))
+        table = (
+            grid_table(grid, rows, one.name) if grid.of == "pictures" else heard_table(grid, rows)
+        )
+        chapters.append(table)
     if settings.class_counts:
         counted = {n: results[f"{n}_classes"] for n in settings.class_counts}
         chapters.append(classes_table(grid, counted))

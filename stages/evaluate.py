@@ -3,12 +3,13 @@
 One picture for each test clip and system. R@k: does the picture show the sound's class? FID and IS:
 do pictures look real and varied? Diversity: do pictures of one sound differ? Modality gap: how far
 apart are sounds and pictures in a latent space? AVC, CLIP, structure and more: of pictures restyled
-by a sound. All intervals are over source videos.
+by a sound. Zero-shot and linear probe: is a sound's class named? All intervals are over source
+videos.
 docs/evaluation.md says what is compared with what.
 
-Writes results.json, results.md, evaluation.html, section.html, clips.jsonl (a line for each clip),
-gap-FAMILY.svg, and study/items.jsonl for a user study to the pipeline's output, stages/evaluate;
-pictures and features are kept beside, and used again.
+Writes results.json, results.md, evaluation.html, section.html, clips.jsonl and sounds.jsonl (a line
+for each clip), gap-FAMILY.svg, and study/items.jsonl for a user study to the pipeline's output,
+stages/evaluate; pictures and features are kept beside, and used again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import importlib.util
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ from stages.evaluation.labelled import read_labelled
 from stages.evaluation.page import Evaluation, make_examples, page, section
 from stages.evaluation.painters import Painters, own_encoder, trained_here
 from stages.evaluation.settings import Settings
+from stages.evaluation.sounds import named_sounds
 from stages.evaluation.studio import Studio
 from stages.evaluation.study import write_items
 from stages.evaluation.system import REAL, System, find_systems
 from stages.evaluation.tables import to_markdown
+from stages.family import Family
 from stages.judges.table import Wish
 from stages.metrics.frechet import Reference
 from stages.metrics.projection import Method
@@ -52,7 +55,7 @@ from stages.pairs.features import FeatureCache
 from stages.pairs.samples import frames_of
 
 NAME = "evaluate"
-CLIPS = "clips.jsonl"
+CLIPS, SOUNDS = "clips.jsonl", "sounds.jsonl"
 EXAMPLES = 8  # clips of which the page shows pictures
 PLOTTED = 1000  # pairs in the plot of the latent space
 
@@ -66,9 +69,56 @@ def folder_of(pipeline: Pipeline, settings: Settings) -> Path:
 
 def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     """Return figures and pictures; raises AvdataError for what is missing or does not fit."""
+    folder = folder_of(pipeline, settings)
+    find_device(settings.device)
+    systems = find_systems(settings.systems, settings.folders, trained_here(pipeline))
+    require_projection(settings.projection)
+    painters = Painters(pipeline.output, settings.parts, settings.device)
+    features = FeatureCache(folder / "features", settings.batch_size, settings.workers)
+    heard = named_sounds(pipeline, settings, systems, painters, features)
+    if not settings.pictures and heard is None:
+        raise SettingsError(
+            f"stages.{NAME}.pictures is false, and nobody here hears: there is nothing to score; "
+            f"name a family in stages.{NAME}.sounds.listeners"
+        )
+    found = (
+        of_pictures(pipeline, settings, systems, painters, features)
+        if settings.pictures
+        else Evaluation(no_pictures(pipeline, settings), [], {}, [])
+    )
+    if heard is None:
+        return found
+    told = [family for family in systems.values() if family is not None and settings.pictures]
+    own = [table for one in (*told, *heard.families) for table in one.papers]
+    papers = {table.title: asdict(table) for table in own}
+    also = {"sounds": heard.results, "papers": list(papers.values())}
+    return replace(found, results={**found.results, **also}, sounds=heard.lines)
+
+
+def no_pictures(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
+    """Return the results of an evaluation that looks at no picture."""
+    return {
+        "run": pipeline.output,
+        "chapter": settings.chapter,
+        "seed": pipeline.seed,
+        "warnings": [],
+        "titles": {},
+        "systems": {},
+        "gap": {},
+        **reported({}, {}),
+    }
+
+
+def of_pictures(
+    pipeline: Pipeline,
+    settings: Settings,
+    systems: dict[System, Family | None],
+    painters: Painters,
+    features: FeatureCache,
+) -> Evaluation:
+    """Return the figures of the systems' pictures."""
     folder, seed = folder_of(pipeline, settings), pipeline.seed
     device = find_device(settings.device)
-    systems = find_systems(settings.systems, settings.folders, trained_here(pipeline))
     shards = settings.shards or str(pipeline.output)
     test, train, classes = read_labelled(
         shards, settings.split, settings.train_split, settings.classes_file, settings.max_classes
@@ -78,9 +128,6 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
             f"{shards} has {len(test)} clip with a class in {settings.split}, which has no spread "
             f"to measure; name a split of two or more as stages.{NAME}.split, or pack more clips"
         )
-    require_projection(settings.projection)
-    painters = Painters(pipeline.output, settings.parts, settings.device)
-    features = FeatureCache(folder / "features", settings.batch_size, settings.workers)
     studio = Studio(
         painters.open, test.clips, test.classes, train.clips, features, folder / "pictures", seed
     )
@@ -168,6 +215,7 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
         },
         "restyling": asdict(settings.restyling),
         "warnings": warnings,
+        "sounds": {},
         "chance": guessed(figures.values(), ks, len(classes)),
         "titles": {system.name: system.title for system in systems},
         "systems": figures,
@@ -217,8 +265,9 @@ def write(evaluation: Evaluation, store: Store) -> str:
     store.write_bytes("results.md", text.encode())
     store.write_bytes("evaluation.html", page(evaluation).encode())
     store.write_bytes(SECTION, section(evaluation).encode())
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in evaluation.clips)
-    store.write_bytes(CLIPS, "".join(lines).encode())
+    for name, own in ((CLIPS, evaluation.clips), (SOUNDS, evaluation.sounds)):
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in own)
+        store.write_bytes(name, "".join(lines).encode())
     for name, svg in evaluation.plots.items():
         store.write_bytes(f"gap-{name}.svg", svg.encode())
     tree = json.dumps(evaluation.results, indent=1, ensure_ascii=False)

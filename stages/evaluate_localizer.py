@@ -34,8 +34,8 @@ from avdata.store import Store
 from avdata.strict import setting
 from avdata.tables import iter_batches, iter_clips
 from stages.engine.launch import launch_work, stage_folder
+from stages.evaluation.cells import NONE, Table, markdown
 from stages.evaluation.page import chapter
-from stages.evaluation.tables import NONE, Table, markdown
 from stages.metrics import localisation as metric
 from stages.metrics.bootstrap import bootstrap_mean
 

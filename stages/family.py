@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stages.evaluation.grid import Grid
+    from stages.evaluation.hearing import Hearing
     from stages.evaluation.judged import Column, Figure
     from stages.evaluation.papers import PaperTable
     from stages.evaluation.studio import Studio
@@ -46,7 +47,8 @@ class Family:
     part. commands: of `stages.generate` that it alone has. benchmark: the paper's table beside
     which ours stands, its rows named as systems; papers: what else is reported. figures, columns:
     those it adds to the shared ones. spaces: features of the pictures and of the sounds of the test
-    clips in one space, for the modality gap. ablations: the paper's grid.
+    clips in one space, for the modality gap. hearing: who names its sounds, without a picture.
+    ablations: the paper's grid.
     """
 
     name: str
@@ -64,4 +66,5 @@ class Family:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     spaces: Callable[[Studio], tuple[FeatureTable, FeatureTable]] | None = None
+    hearing: Hearing | None = None
     ablations: Grid | None = None

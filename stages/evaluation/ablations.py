@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.evaluation.cells import NONE, Table, in_column, number, plain, with_interval
 from stages.evaluation.grid import FULL, Grid
-from stages.evaluation.tables import NONE, Table, in_column, number, plain, with_interval
+from stages.evaluation.sound_tables import SOUND_COLUMNS, sound_tables
 from stages.metrics.bootstrap import bootstrap_mean
 
 Lines = Sequence[Mapping[str, Any]]  # what `stages.evaluate` says of each clip
@@ -78,31 +79,68 @@ def grid_table(grid: Grid, results: Mapping[str, Mapping[str, Any]], family: str
         theirs = [plain(reported.get(c["name"]), grid.paper.digits) for c in columns]
         rows.append(("", "paper", *theirs, *(NONE for _ in (*gaps, *last))))
     judges = first["judges"]
-    n = max((len(values) for values in first["seeds"].values()), default=1)
-    headings = [column["heading"].removesuffix(" %") for column in over]
     return Table(
         grid.title,
         (
             f"ours, R@k: {judges['R@k']}; FID: {judges['FID']}; IS: {judges['IS']}",
             *([f"ours, AVC: {judges['AVC']}"] if judges["AVC"] else []),
-            "ours: each row is this pipeline but for what it names; intervals over source videos",
-            f"over seeds: mean, lowest and highest; {FULL} ahead: the figure of the last row less "
-            "that of this one, clip by clip and over all seeds",
-            f"paper: {grid.paper.title}, {grid.paper.source}",
+            *_grid_notes(grid, "source videos"),
         ),
         (
             *("", "", *(column["heading"] for column in columns)),
             *([f"gap {gap_names[0]}", gap_names[1]] if with_gap else []),
-            *(
-                title
-                for heading in headings
-                for title in (
-                    f"{heading} over {n} seed{'s' if n > 1 else ''}",
-                    f"{FULL} ahead" if len(headings) == 1 else f"{FULL} ahead: {heading}",
-                )
-            ),
+            *_over_headings(first, over),
         ),
         tuple(rows),
+    )
+
+
+def heard_table(grid: Grid, results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return the same of a grid whose cells name sounds; the paper's are all zero-shot."""
+    first = next(iter(results.values()))
+    own_first = first["sounds"]["listeners"][grid.system]
+    columns = [column for column in SOUND_COLUMNS if column["name"] in own_first["figures"]]
+    over = [column for column in columns if column["name"] in first["seeds"]]
+    rows: list[tuple[str, ...]] = []
+    for name, own in results.items():
+        figures = own["sounds"]["listeners"][grid.system]["figures"]
+        found = [in_column(figures.get(column["name"]), column) for column in columns]
+        last = [cell for column in over for cell in _over_seeds(own, column)]
+        title = grid.rows[name].title
+        rows.append((title, "ours", *found, *last))
+        if theirs := grid.paper.row(title):
+            cell = ", ".join(f"{key} {plain(v, grid.paper.digits)}" for key, v in theirs.items())
+            rows.append(("", "paper", cell, *[NONE] * (len(columns) - 1 + len(last))))
+    guess = [number(100 * first["sounds"]["chance"], 1) for _ in columns]
+    rows.append(("Chance", "ours", *guess, *(NONE for _ in range(2 * len(over)))))
+    words, probe, *_ = sound_tables(first)[0].notes
+    return Table(
+        grid.title,
+        (f"ours, {words}", f"ours, {probe}", *_grid_notes(grid, "source recordings")),
+        ("", "", *(column["heading"] for column in columns), *_over_headings(first, over)),
+        tuple(rows),
+    )
+
+
+def _grid_notes(grid: Grid, drawn: str) -> tuple[str, ...]:
+    return (
+        f"ours: each row is this pipeline but for what it names; intervals over {drawn}",
+        f"over seeds: mean, lowest and highest; {FULL} ahead: the figure of the last row less that "
+        "of this one, clip by clip and over all seeds",
+        f"paper: {grid.paper.title}, {grid.paper.source}",
+    )
+
+
+def _over_headings(first: Mapping[str, Any], over: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    n = max((len(values) for values in first["seeds"].values()), default=1)
+    names = [column["heading"].removesuffix(" %") for column in over]
+    return tuple(
+        title
+        for name in names
+        for title in (
+            f"{name} over {n} seed{'s' if n > 1 else ''}",
+            f"{FULL} ahead" if len(names) == 1 else f"{FULL} ahead: {name}",
+        )
     )
 
 

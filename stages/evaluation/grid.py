@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from stages.evaluation.papers import PaperTable
 
@@ -29,8 +29,9 @@ class GridRow:
 class Grid:
     """The ablations of a family.
 
-    trainer: the program that is run again, for all of the family's parts that it trains; system:
-    what is scored. columns: its figures that the table shows; (): all. compared: those of single
+    trainer: the program that is run again, for all of the family's parts that it trains. of: what
+    is scored: the pictures of `system`, or the sounds that the family `system` names, for which no
+    picture is made. columns: its figures that the table shows; (): all. compared: those of single
     clips that are also shown over all seeds, and clip by clip against `full`. inherited: settings
     of the trainer that name another part, each of which is the pipeline's own. rows: by name, the
     last one `full`. by_default: those that need nothing more. class_setting: the trainer's setting
@@ -40,6 +41,7 @@ class Grid:
     title: str
     trainer: str
     system: str
+    of: Literal["pictures", "sounds"] = "pictures"
     rows: Mapping[str, GridRow]
     by_default: tuple[str, ...]
     paper: PaperTable

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from avdata.errors import SettingsError, ShardError
 from stages.pairs.classes import read_classes
-from stages.pairs.clips import Clips, read_clips
+from stages.pairs.clips import Clips, FrameChoice, read_clips
 from stages.pairs.data import PairSettings, chosen_labels
 
 
@@ -29,15 +29,16 @@ def read_labelled(
     train_split: str,
     classes_file: str | None = None,
     max_classes: int | None = None,
+    frames: FrameChoice = "best",
 ) -> tuple[Labelled, Labelled, list[str]]:
     """Return the clips to score, those of the training split, and the candidates, sorted.
 
     A clip's class is its first label, or where there are no labels what YAMNet heard best. The
     candidates are the classes of the training split, or those that train_sound2scene would take
-    by these settings; clips of others are left out. Raises ShardError for a split without clips,
-    SettingsError for fewer than two classes.
+    by these settings; clips of others are left out. frames: as `read_clips` takes them. Raises
+    ShardError for a split without clips, SettingsError for fewer than two classes.
     """
-    scored, known = read_clips(shards, split), read_clips(shards, train_split)
+    scored, known = (read_clips(shards, name, frames=frames) for name in (split, train_split))
     found = read_classes(shards, train_split)
     first = {key: found.names[own[0]] for key, own in found.of_clip.items() if own}
     wanted = chosen_labels(PairSettings(classes_file=classes_file, max_classes=max_classes), known)
@@ -46,7 +47,7 @@ def read_labelled(
     if len(classes) < 2:
         raise SettingsError(
             f"split {train_split} of {shards} has clips of {len(classes)} of the classes asked "
-            f"for ({', '.join(classes)}); R@k needs two or more to choose from"
+            f"for ({', '.join(classes)}); a class is named among two or more"
         )
     own = {key: name for key, name in first.items() if name in classes}
     test = _labelled(scored, own)

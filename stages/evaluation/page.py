@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from avdata.report.gallery import jpeg_uri
 from avdata.report.page import templates_of
+from stages.evaluation.cells import Table
+from stages.evaluation.sound_tables import sound_tables
 from stages.evaluation.study import spread_over_classes
 from stages.evaluation.tables import (
-    Table,
     gap_tables,
     headline,
     paper_tables,
@@ -38,13 +39,15 @@ class Evaluation:
     clips: of each clip its key, video, class, and by system R@k (1, 0, or between for ties) and all
     other figures that single clips have.
     plots: of each family with a common latent space, its plot (SVG). examples: a class and its
-    pictures as data URIs, one a system.
+    pictures as data URIs, one a system. sounds: of each clip whose sound was named its key, source,
+    class and fold, and by listener whether its class was named.
     """
 
     results: Mapping[str, Any]
     clips: Sequence[Mapping[str, Any]]
     plots: Mapping[str, str]
     examples: Sequence[tuple[str, Sequence[str]]]
+    sounds: Sequence[Mapping[str, Any]] = ()
 
 
 def make_examples(
@@ -89,7 +92,8 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
         "title": f"{TITLE}: {results['chapter']}" if results["chapter"] else TITLE,
         "headline": headline(results),
         "style": _style(),
-        "systems": systems_table(results),
+        "systems": systems_table(results) if results["systems"] else None,
+        "sounds": sound_tables(results),
         "warnings": results["warnings"],
         "gaps": list(zip(gap_tables(results), map(Markup, evaluation.plots.values()), strict=True)),
         "restyled": restyled_tables(results),

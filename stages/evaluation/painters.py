@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from avdata.config import Pipeline
 from avdata.errors import SettingsError
 from stages.engine.errors import CheckpointError
+from stages.evaluation.hearing import Listener
 from stages.evaluation.studio import Studio
 from stages.evaluation.system import System
 from stages.families import families, family, trained_in
@@ -45,15 +47,8 @@ class Painters:
         return self._opened[name]
 
     def _of(self, one: Family) -> Painter:
-        parts = {part: path for part, path in self._parts.items() if part in one.parts}
-        try:
-            return one.open(Opening(run=self._run, parts=parts, device=self._device))
-        except CheckpointError as error:
-            makers = ", ".join(f"{p}: python -m stages.{maker}" for p, maker in one.parts.items())
-            raise CheckpointError(
-                f"{error}. Parts are made in this pipeline's output ({makers}), or named by "
-                "stages.evaluate.parts"
-            ) from None
+        with _told_makers(one):
+            return one.open(self._opening(one, {}))
 
     def _of_row(self, one: Family, row: str) -> Painter:
         assert one.ablations is not None, f"{one.name} has no grid of ablations"
@@ -74,9 +69,33 @@ class Painters:
     def _folder(self, stage: str) -> Path:
         return Path(self._run) / "stages" / stage
 
+    def listener(self, one: Family, part: str | None = None) -> Listener:
+        """Return who hears for a family; part: a file or folder in the place of its own."""
+        assert one.hearing is not None
+        with _told_makers(one):
+            return one.hearing.open(self._opening(one, {one.hearing.part: part} if part else {}))
+
+    def _opening(self, one: Family, others: Mapping[str, str]) -> Opening:
+        given = {**self._parts, **others}
+        parts = {part: path for part, path in given.items() if part in one.parts}
+        return Opening(run=self._run, parts=parts, device=self._device)
+
     def sources(self) -> dict[str, Any]:
         """Return of each painter that was needed where its parts come from."""
         return {name: dict(painter.sources) for name, painter in self._opened.items()}
+
+
+@contextmanager
+def _told_makers(one: Family) -> Iterator[None]:
+    """Say which programs make the parts of a family that lacks one."""
+    try:
+        yield
+    except CheckpointError as error:
+        makers = ", ".join(f"{p}: python -m stages.{maker}" for p, maker in one.parts.items())
+        raise CheckpointError(
+            f"{error}. Parts are made in this pipeline's output ({makers}), or named by "
+            "stages.evaluate.parts"
+        ) from None
 
 
 def own_encoder(systems: dict[System, Family | None], studio: Studio) -> Encoder:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from avdata.strict import section, setting
 from stages.evaluation.judges import JudgeName, Recall
-from stages.evaluation.wishes import RestylingSettings
+from stages.evaluation.wishes import RestylingSettings, SoundSettings
 from stages.families import families
 from stages.judges.clip import DEFAULT
 from stages.judges.inception import Resize
@@ -80,6 +80,10 @@ class Settings:
     restyling: RestylingSettings = section(
         RestylingSettings, "Figures of pictures that were made of a picture and a sound."
     )
+    pictures: bool = setting(
+        True, "Score pictures; false: sounds alone, of shards that need not hold any picture."
+    )
+    sounds: SoundSettings = section(SoundSettings, "Figures of sounds: naming their classes.")
     parts: dict[str, str] = setting(
         {},
         "Folders or checkpoints in the place of what was trained here, by part: generator, "

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-Figure = Mapping[str, float | None]
+from stages.evaluation.cells import (
+    NONE,
+    Table,
+    in_column,
+    markdown,
+    number,
+    plain,
+    with_interval,
+)
+from stages.evaluation.sound_tables import sound_headline, sound_tables
+
 GAP_TITLES = {
     "magnitude": "magnitude E‖z_V − z_A‖",
     "mean_gap": "length of the mean gap ‖E(z_V − z_A)‖",
@@ -18,22 +27,13 @@ GAP_TITLES = {
     "R@1_to_picture": "sounds nearest to their own picture, %",
     "R@1_to_sound": "pictures nearest to their own sound, %",
 }
-NONE = "–"
 MOST_CHANGES = 12  # of scene, that a table shows
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A title, notes, and rows of text below a header."""
-
-    title: str
-    notes: tuple[str, ...]
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def headline(results: Mapping[str, Any]) -> str:
     """Return in one sentence what was scored."""
+    if not results["systems"]:
+        return sound_headline(results)
     left_out = results["clips_without_a_class"]
     also = f"; clips of none of these classes, left out: {left_out}" if left_out else ""
     return (
@@ -45,25 +45,10 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
-    chapters = [systems_table(results), *restyled_tables(results)]
-    chapters += [*gap_tables(results), *paper_tables(results)]
+    chapters = [] if not results["systems"] else [systems_table(results)]
+    chapters += [*restyled_tables(results), *gap_tables(results), *sound_tables(results)]
     lead = " ".join([headline(results), *(f"**Warning:** {text}." for text in results["warnings"])])
-    return markdown("Evaluation", lead, chapters)
-
-
-def markdown(title: str, lead: str, chapters: Iterable[Table]) -> str:
-    """Return tables below a title and a sentence as Markdown."""
-    lines = [f"# {title}", "", lead]
-    for table in chapters:
-        lines += ["", f"## {table.title}", ""]
-        lines += [f"- {note}" for note in table.notes]
-        lines += ["", _line(table.header), _line("---" for _ in table.header)]
-        lines += [_line(row) for row in table.rows]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return markdown("Evaluation", lead, [*chapters, *paper_tables(results)])
 
 
 def systems_table(results: Mapping[str, Any]) -> Table:
@@ -239,30 +224,3 @@ def _cell(own: Mapping[str, Any], name: str, written: Mapping[str, Any]) -> str:
     if name in written:
         return in_column(own.get(name), written[name])
     return with_interval(own.get("changes", {}).get(name))
-
-
-def plain(value: float | None, digits: int = 2) -> str:
-    """Return a value as the papers write it."""
-    return NONE if value is None else number(value, digits)
-
-
-def number(value: float, digits: int) -> str:
-    """Return a number as text, with a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def in_column(figure: Figure | None, column: Mapping[str, Any]) -> str:
-    """Return a figure as its column writes it."""
-    return with_interval(figure, percent=column["percent"], digits=column["digits"])
-
-
-def with_interval(figure: Figure | None, *, percent: bool = False, digits: int = 3) -> str:
-    """Return "value (low to high)"; a single video gives no interval."""
-    if figure is None:
-        return NONE
-    scale = 100 if percent else 1
-    value, low, high = (figure[name] for name in ("value", "low", "high"))
-    text = NONE if value is None else number(scale * value, digits)
-    if low is None or high is None:
-        return f"{text} (one video)"
-    return f"{text} ({number(scale * low, digits)} to {number(scale * high, digits)})"

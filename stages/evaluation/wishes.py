@@ -1,4 +1,4 @@
-"""Settings of the figures of restyled pictures: who judges them, by which words and scenes."""
+"""Settings of the figures of restyled pictures, and of sounds: who judges, by which words."""
 
 from __future__ import annotations
 
@@ -47,3 +47,37 @@ class RestylingSettings:
             raise ValueError(f"changes are of the form picture{ARROW}sound, got {bad[0]!r}")
         if len(set(self.gains)) < 2 or not all(g >= 0 and math.isfinite(g) for g in self.gains):
             raise ValueError(f"gains must be two or more, 0 or above, got {list(self.gains)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundSettings:
+    """Who names the classes of sounds, by which words, on which folds."""
+
+    listeners: tuple[str, ...] | None = setting(
+        None, "Families whose hearing is scored; null: those of the systems; []: none."
+    )
+    others: dict[str, str] = setting(
+        {},
+        "Other sound encoders, by name: files or folders in the place of the family's own.",
+        path=True,
+    )
+    folds: tuple[str, ...] = setting(
+        (),
+        "Splits that are the official folds: each is scored, and the probe of it is taught on the "
+        "others; []: split is scored and train_split teaches.",
+    )
+    prompt: str = setting(
+        PLACE, "Text of a class; {} stands for its name, in which _ is read as a space."
+    )
+    probe: bool = setting(True, "Also teach a linear probe: logistic regression, standardised.")
+    probe_decay: float = setting(
+        1e-3, "λ of the probe, beside the mean loss; scikit-learn's C is 1 / (λ N)."
+    )
+
+    def __post_init__(self) -> None:
+        if PLACE not in self.prompt:
+            raise ValueError(f"prompt must hold {PLACE}, the place of the class: {self.prompt!r}")
+        if len(self.folds) == 1 or len(set(self.folds)) < len(self.folds):
+            raise ValueError(f"folds must be two or more different splits, got {list(self.folds)}")
+        if not (self.probe_decay > 0 and math.isfinite(self.probe_decay)):
+            raise ValueError(f"probe_decay must be above 0, got {self.probe_decay}")

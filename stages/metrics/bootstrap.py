@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -83,11 +83,53 @@ def bootstrap_mean(
     value = float(x.mean())
     if len(sums) < 2:
         return Interval(value, math.nan, math.nan, level)
-    means = [
-        (counts @ sums) / (counts @ sizes)
-        for counts in draw_counts(len(sums), resamples, np.random.default_rng(seed))
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    means = _resampled(sums, sizes, resamples, np.random.default_rng(seed))
+    return _percentiles(value, means, level)
+
+
+def bootstrap_over_groups(
+    values: ArrayLike,
+    groups: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean over groups of the means of `values` [N] in each, and its interval.
+
+    groups: of each value its own, as the fold of a test [N]. Clusters are drawn within each group,
+    as many as it has (a stratified bootstrap); bounds are NaN where a group has one alone.
+    """
+    x, names = np.asarray(values, np.float64), np.asarray(groups)
+    if x.ndim != 1 or names.shape != x.shape or not np.isfinite(x).all():
+        raise ValueError(f"need finite values [N] and groups [N], got {x.shape}, {names.shape}")
+    of = cluster_codes(len(x), clusters)
+    rng = np.random.default_rng(seed)
+    own, drawn = [], []
+    for name in np.unique(names):
+        rows = names == name
+        codes = np.unique(of[rows], return_inverse=True)[1]
+        sums, sizes = np.bincount(codes, weights=x[rows]), np.bincount(codes).astype(np.float64)
+        own.append(x[rows].mean())
+        alone = len(sums) < 2
+        drawn.append(
+            np.full(resamples, math.nan) if alone else _resampled(sums, sizes, resamples, rng)
+        )
+    return _percentiles(float(np.mean(own)), np.mean(drawn, axis=0), level)
+
+
+def _resampled(
+    sums: NDArray[Any], sizes: NDArray[Any], resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the means of `resamples` draws of clusters, of these sums and sizes."""
+    return np.concatenate(
+        [(counts @ sums) / (counts @ sizes) for counts in draw_counts(len(sums), resamples, rng)]
+    )
+
+
+def _percentiles(value: float, means: NDArray[np.float64], level: float) -> Interval:
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high), level)
 
 

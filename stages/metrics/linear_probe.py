@@ -49,7 +49,7 @@ class LinearProbe:
         if n_classes < 2:
             raise ValueError(f"a probe needs at least 2 classes to tell apart, got {n_classes}")
         if missing := sorted(set(range(n_classes)) - set(y.tolist())):
-            raise ValueError(f"no training frame of class {missing}; every class needs one")
+            raise ValueError(f"no training example of class {missing}; every class needs one")
         if y.min() < 0 or y.max() >= n_classes:
             raise ValueError(f"labels must be in [0, {n_classes}), got {y.min()} to {y.max()}")
         mean, scale = x.mean(axis=0), x.std(axis=0)

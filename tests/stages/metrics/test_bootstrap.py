@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.metrics.bootstrap import bootstrap_linear, bootstrap_mean, wilson
+from stages.metrics.bootstrap import (
+    bootstrap_linear,
+    bootstrap_mean,
+    bootstrap_over_groups,
+    wilson,
+)
 
 
 def test_wilson_is_scipys() -> None:
@@ -102,6 +107,32 @@ def test_one_cluster_gives_a_value_without_an_interval() -> None:
     assert math.isnan(interval.low)
     assert math.isnan(interval.high)
     assert json.loads(json.dumps(interval.to_json(), allow_nan=False))["low"] is None
+
+
+def test_groups_count_alike_and_are_drawn_by_themselves() -> None:
+    """Against the closed form: the variance of the mean of G means is Σ s²ᵢ / nᵢ / G²."""
+    rng = np.random.default_rng(11)
+    sizes, scales = (40, 160, 90), (1.0, 3.0, 0.2)
+    parts = [rng.normal(n, scale, n) for n, scale in zip(sizes, scales, strict=True)]
+    x, groups = np.concatenate(parts), np.repeat(["a", "b", "c"], sizes)
+    found = bootstrap_over_groups(x, groups, resamples=20_000)
+    assert found.value == pytest.approx(np.mean([part.mean() for part in parts]))
+    error = math.sqrt(sum(part.var() / len(part) for part in parts)) / 3
+    assert found.value - found.low == pytest.approx(1.96 * error, rel=0.04)
+    assert found.high - found.value == pytest.approx(1.96 * error, rel=0.04)
+
+
+def test_one_group_is_the_plain_mean_and_a_lone_cluster_has_no_interval() -> None:
+    x, videos = [1.0, 0.0, 0.0, 1.0, 1.0], ["u", "u", "v", "w", "w"]
+    plain = bootstrap_mean(x, clusters=videos, seed=4)
+    assert bootstrap_over_groups(x, ["a"] * 5, clusters=videos, seed=4) == plain
+    # Of u (1, 0) and v (0) a draw has the mean 0, 1/3 or 1/2; of the second group always 1.
+    two = bootstrap_over_groups(x, [*"aaabb"], clusters=[*"uuvwx"], seed=4)
+    assert two.value == pytest.approx((1 / 3 + 1) / 2)
+    assert (two.low, two.high) == pytest.approx((0.5, 0.75))
+    assert math.isnan(bootstrap_over_groups(x, [*"aaabb"], clusters=videos).low)
+    with pytest.raises(ValueError, match=r"groups \[N\]"):
+        bootstrap_over_groups(x, ["a"])
 
 
 def test_the_seed_decides() -> None:

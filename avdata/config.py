@@ -343,13 +343,3 @@ def load_pipeline(
     require_stages(pipeline.stages, str(path), stages)
     pipeline = beside(pipeline, pipeline_file(path).parent)
     return pipeline if pipeline.name else dataclasses.replace(pipeline, name=Path(path).stem)
-
-
-def paths_used(pipeline: Pipeline, steps: Collection[str]) -> set[str]:
-    """Return the keys of the paths without which a run of these steps cannot begin."""
-    used = {"manifest"}
-    if "fetch" in steps:
-        used.add("steps.fetch.cookies_file")
-    if "select" in steps:
-        used.add(f"steps.select.{pipeline.steps.select.scorer}")
-    return used

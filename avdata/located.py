@@ -9,10 +9,13 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from avdata.errors import SettingsError
 from avdata.store import is_remote
+
+if TYPE_CHECKING:
+    from avdata.config import Pipeline
 
 T = TypeVar("T")
 
@@ -66,3 +69,13 @@ def _lost(value: Any) -> bool:
     if not isinstance(value, str) or not value or is_remote(value) or os.path.isabs(value):
         return False
     return not os.path.exists(value)
+
+
+def paths_used(pipeline: Pipeline, steps: Collection[str]) -> set[str]:
+    """Return the keys of the paths without which a run of these steps cannot begin."""
+    used = {"manifest"}
+    if "fetch" in steps:
+        used.add("steps.fetch.cookies_file")
+    if "select" in steps:
+        used.add(f"steps.select.{pipeline.steps.select.scorer}")
+    return used

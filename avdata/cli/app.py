@@ -88,8 +88,8 @@ def run_command(
     """Run a whole pipeline, or continue it where it stopped."""
     from dataclasses import replace
 
-    from avdata.config import load_pipeline, paths_used
-    from avdata.located import check_found
+    from avdata.config import load_pipeline
+    from avdata.located import check_found, paths_used
 
     if dry_run:
         _print_job_script(slurm)
@@ -127,8 +127,8 @@ def _step_command(step: str, help: str) -> None:
     ) -> None:
         from dataclasses import replace
 
-        from avdata.config import load_pipeline, paths_used
-        from avdata.located import check_found
+        from avdata.config import load_pipeline
+        from avdata.located import check_found, paths_used
         from avdata.run.settings import settings_of_table
 
         if dry_run:

@@ -43,11 +43,3 @@ class WeakPairs:
             further = rng.integers(1, len(members))  # 0 steps on would be the clip itself
             found[number] = members[(place + further) % len(members)]
         return found
-
-
-def partners(
-    labels: Sequence[Sequence[str]], rng: np.random.Generator
-) -> tuple[NDArray[np.int64], int]:
-    """Return a weak partner of every clip, int64 [N], and how many fall back to themselves."""
-    pairs = WeakPairs(labels)
-    return pairs.draw(range(len(labels)), rng), pairs.alone

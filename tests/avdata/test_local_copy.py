@@ -62,6 +62,18 @@ def test_files_are_found_by_their_names(tmp_path: Path, listed: Path, names: Any
     assert first.key == imported("vggsound", listed)[0].key  # as if it had been downloaded
 
 
+def test_sounds_are_taken_where_there_is_no_video(tmp_path: Path, listed: Path) -> None:
+    for name in (f"{A}_000030.m4a", f"{A}_000030.mp4", f"{B}_000001.wav"):
+        wrote(tmp_path / "copy" / name)
+    first, second, _ = imported("vggsound", listed, media=str(tmp_path / "copy"))
+    assert [Path(clip.url).name for clip in (first, second)] == [
+        f"{A}_000030.mp4",
+        f"{B}_000001.wav",
+    ]
+    pattern = str(tmp_path / "copy/{id}_{start_s:06d}.wav")
+    assert Path(imported("vggsound", listed, media=pattern)[1].url).name == f"{B}_000001.wav"
+
+
 def test_a_pattern_of_ones_own(tmp_path: Path, listed: Path) -> None:
     wrote(tmp_path / "copy/rain/x_aaaaaaaaaaa_30.mp4")
     wrote(tmp_path / "copy/dog/x_aaaaaaaaaaa_30.mp4")  # another label: not this clip

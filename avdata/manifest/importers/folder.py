@@ -16,6 +16,7 @@ from avdata.strict import setting
 
 EXTENSIONS = "mp4 m4v mov mkv webm avi mpg mpeg mts m2ts ts flv ogv 3gp wmv"
 ENDINGS = tuple("." + extension for extension in EXTENSIONS.split())
+SOUND_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

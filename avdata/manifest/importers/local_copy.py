@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avdata.errors import ClipError, ManifestError, Reason, SettingsError
-from avdata.manifest.importers.folder import ENDINGS, media_files
+from avdata.manifest.importers.folder import ENDINGS, SOUND_ENDINGS, media_files
 from avdata.manifest.keys import default_key
 from avdata.manifest.rows import Row, read_time_ms
 from avdata.strict import setting
@@ -42,7 +42,8 @@ class CopyOptions:
         None,
         "Folder of the videos one holds (all files below it, by the usual names: "
         f"{', '.join(PATTERNS)}), or a pattern: FOLDER/{{label}}/{{id}}_{{start_s:06d}}. Rows that "
-        "it lacks are listed and left out. null: the rows name the videos' homes.",
+        "it lacks are listed and left out. Sounds are taken where there is no video. null: the "
+        "rows name the videos' homes.",
     )
     cut: bool | None = setting(
         None,
@@ -61,12 +62,13 @@ class LocalCopy:
         if not self._folder.is_dir():
             raise ManifestError(f"media: {self._folder} is not a folder")
         self._files: dict[str, str] = {}
-        for path in media_files(self._folder, ENDINGS):
-            relative = str(path.relative_to(self._folder))
-            name = os.path.splitext(relative if pattern else path.name)[0]
-            self._files.setdefault(name, relative)
+        for endings in (ENDINGS, SOUND_ENDINGS):  # a video before a sound of its name
+            for path in media_files(self._folder, endings):
+                relative = str(path.relative_to(self._folder))
+                name = os.path.splitext(relative if pattern else path.name)[0]
+                self._files.setdefault(name, relative)
         if not self._files:
-            raise ManifestError(f"media: {self._folder} holds no video")
+            raise ManifestError(f"media: {self._folder} holds no video and no sound")
         self._taken: dict[str, int] = {}  # file without a time in its name, and its clip's start
 
     def located(self, rows: Iterable[Row], dataset: str) -> Iterator[Row]:
@@ -135,7 +137,7 @@ def _split(media: str) -> tuple[str, str]:
     at = next((n for n, part in enumerate(parts) if "{" in part), len(parts))
     pattern = "/".join(parts[at:])
     stem, ending = os.path.splitext(pattern)
-    pattern = stem if ending.lower() in ENDINGS else pattern
+    pattern = stem if ending.lower() in (*ENDINGS, *SOUND_ENDINGS) else pattern
     try:
         pattern.format_map(FIELDS)
         names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avdata.errors import ClipError, ManifestError, Reason
-from avdata.manifest.importers.folder import media_files
+from avdata.manifest.importers.folder import SOUND_ENDINGS, media_files
 from avdata.strict import setting
-
-EXTENSIONS = "wav flac ogg opus mp3 m4a aac aif aiff"
-ENDINGS = tuple("." + extension for extension in EXTENSIONS.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +38,11 @@ class SoundFiles:
             )
         self._folder = folder
         self._paths: dict[str, Path] = {}
-        for path in media_files(folder, ENDINGS):
+        for path in media_files(folder, SOUND_ENDINGS):
             self._paths.setdefault(path.stem, path)
         if not self._paths:
             raise ManifestError(
-                f"{folder} holds no file named {' '.join('*' + e for e in ENDINGS)}"
+                f"{folder} holds no file named {' '.join('*' + e for e in SOUND_ENDINGS)}"
             )
 
     def path(self, name: str) -> str:

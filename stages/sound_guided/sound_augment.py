@@ -58,14 +58,14 @@ class SoundAugment:
 
         s, n = self.settings, waves.shape[1]
         draws = torch.rand(4, len(waves), generator=generator, device=waves.device)
-        shift = ((2 * draws[0] - 1) * s.shift * n).round().long()
-        places = (torch.arange(n, device=waves.device) - shift[:, None]) % n
-        changed = waves.gather(1, places)
+        # Row by row: a table of places for a batch of ten seconds is larger than the batch.
+        shifts = ((2 * draws[0] - 1) * s.shift * n).round().long().tolist()
+        changed = torch.stack([wave.roll(by) for wave, by in zip(waves, shifts, strict=True)])
 
-        noise = torch.randn(waves.shape, generator=generator, device=waves.device)
+        noisy = (draws[2] < s.noise_chance).nonzero().flatten()
+        noise = torch.randn(len(noisy), n, generator=generator, device=waves.device)
         snr_db = s.min_snr_db + (s.max_snr_db - s.min_snr_db) * draws[1]
-        noisy = sound.add_noise(changed, noise.to(waves.dtype), snr_db.to(waves.dtype))
-        changed = torch.where((draws[2] < s.noise_chance)[:, None], noisy, changed)
+        changed[noisy] = sound.add_noise(changed[noisy], noise, snr_db[noisy])
 
         gain_db = (2 * draws[3] - 1) * s.gain_db
         return (changed * (10 ** (gain_db / 20))[:, None]).clamp(-1, 1)

@@ -27,16 +27,19 @@ from stages.engine.run import Run
 from stages.engine.settings import TrainSettings, bounded
 from stages.losses.gradient_penalties import path_length_penalty, path_lengths, r1
 from stages.losses.logistic import discriminator_logistic, generator_logistic
+from stages.losses.pyramid import pyramid_l1
 from stages.models import build
 from stages.nn.pictures import as_images, save_png, sheet
 from stages.nn.published import differences
 from stages.stylegan2.augment import Augment
+from stages.stylegan2.coverage import Nearest
 from stages.stylegan2.discriminator import Discriminator
-from stages.stylegan2.generator import n_latents
+from stages.stylegan2.generator import Layer, n_latents
 from stages.stylegan2.published import load_generator
 
 NAME = "train_stylegan2"
 BETAS, EPS = (0.0, 0.99), 1e-8
+FINE, COARSE = (1, 4, 16), (4, 16)  # scales, by their squares of pixels
 SHEET = 6  # rows and columns of the sample pictures
 
 
@@ -73,6 +76,9 @@ class Settings:
     )
     lr: float = setting(0.0025, "Learning rate of both networks.")
     mixing: float = setting(0.9, "Share of pictures whose later layers have another latent.")
+    noise: bool = setting(
+        True, "Learn how strong the noise of each layer is; false: it stays as it starts, at none."
+    )
     r1_weight: float = setting(1.0, "Weight of R1 (γ / 2); 0: without.")
     r1_every: int = setting(16, "Steps from one pass of R1 to the next.")
     path_weight: float = setting(2.0, "Weight of the path length; 0: without.")
@@ -84,12 +90,24 @@ class Settings:
     )
     augment_length: int = setting(500_000, "Pictures in which p may go from 0 to 1.")
     augment_every: int = setting(4, "Steps from one change of p to the next.")
+    cover_steps: int = setting(
+        0,
+        "In so many first steps the generator learns without a discriminator: of cover_noises, the "
+        "one whose picture is nearest to a real one is drawn towards it. For short trainings.",
+    )
+    cover_weight: float = setting(
+        0.0, "Weight of the same at coarse scales in all later steps, for half of a batch."
+    )
+    cover_lr: float = setting(0.03, "The generator's learning rate in cover_steps.")
+    cover_noises: int = setting(512, "Noises of which the nearest is found.")
+    cover_every: int = setting(50, "Steps after which other noises are drawn.")
 
     def __post_init__(self) -> None:
         bounded(self, "z_dim", "w_dim", "mapping_layers", "base", "most", "lr", above=0)
         bounded(self, "r1_every", "path_every", "path_share", "augment_length", above=0)
-        bounded(self, "augment_every", above=0)
+        bounded(self, "augment_every", "cover_lr", "cover_noises", "cover_every", above=0)
         bounded(self, "mixing", "r1_weight", "path_weight", "path_decay", least=0)
+        bounded(self, "cover_steps", "cover_weight", least=0)
 
 
 def train(run: Run[Settings]) -> None:
@@ -112,6 +130,10 @@ def train(run: Run[Settings]) -> None:
     network = prepared(run.fabric, build("stylegan2_generator", **architecture))
     if settings.init_from is not None:
         start_from(network, settings.init_from)
+    if not settings.noise:
+        for layer in network.modules():
+            if isinstance(layer, Layer):
+                layer.noise_gain.requires_grad_(False)
     card = ModelCard(name="stylegan2_generator", settings=architecture)
     generator = run.model("generator", network, card=card, ema=True)
     discriminator = run.model("discriminator", prepared(run.fabric, Discriminator(**sizes)))
@@ -122,14 +144,23 @@ def train(run: Run[Settings]) -> None:
     layers = n_latents(settings.resolution)
     augment = run.state("augmentation", Augmentation(settings, run.device))
     path_mean = run.state("path length", PathMean(settings.path_decay, run.device))
+    covers = bool(settings.cover_steps or settings.cover_weight)
+    count = settings.cover_noises if covers else 1
+    nearest = run.state("nearest", Nearest(count, settings.z_dim, settings.resolution, run.device))
 
-    def make(count: int) -> Any:
-        """Draw noise, mix styles, and return pictures with their latents."""
+    def make(count: int, near: Tensor | None = None) -> Any:
+        """Draw noise, mix styles, and return pictures with their latents.
+
+        near: real pictures; the first ones made are of the noises nearest to them, unmixed.
+        """
         z, other = (
             torch.randn(count, settings.z_dim, generator=run.generator, device=run.device)
             for _ in range(2)
         )
-        return generator(z, other=other, cuts=cuts(count), rng=run.generator)
+        places = cuts(count)
+        if near is not None:
+            z[: len(near)], places[: len(near)] = nearest.of(near), layers
+        return generator(z, other=other, cuts=places, rng=run.generator)
 
     def cuts(count: int) -> Tensor:
         """Return from which layer on the other latent counts: [count], L where it never does."""
@@ -156,9 +187,18 @@ def train(run: Run[Settings]) -> None:
         penalty = r1(scores, pictures)
         return {"loss": settings.r1_weight * settings.r1_every * penalty, "r1": penalty}
 
+    def cover_loss(batch: TensorBatch) -> dict[str, Tensor]:
+        pictures = make(len(batch.image), near=batch.image).pictures
+        return {"loss": pyramid_l1(pictures, batch.image, FINE)}
+
     def g_loss(batch: TensorBatch) -> dict[str, Tensor]:
-        pictures = augment(make(len(batch.image)).pictures, run.generator)
-        return {"loss": generator_logistic(discriminator(pictures))}
+        near = batch.image[: len(batch.image) // 2] if settings.cover_weight else batch.image[:0]
+        made = make(len(batch.image), near=near).pictures
+        loss = generator_logistic(discriminator(augment(made, run.generator)))
+        if not len(near):
+            return {"loss": loss}
+        cover = pyramid_l1(made[: len(near)], near, COARSE)
+        return {"loss": loss + settings.cover_weight * cover, "cover": cover}
 
     def path_loss(batch: TensorBatch) -> dict[str, Tensor]:
         made = make(max(1, len(batch.image) // settings.path_share))
@@ -169,21 +209,33 @@ def train(run: Run[Settings]) -> None:
         loss = settings.path_weight * settings.path_every * penalty
         return {"loss": loss, "path_length": lengths.mean()}
 
-    for step in run.steps(batches):
-        drawn = run.draw(batches, lambda batch: batch)
+    def play(step: int, drawn: Any) -> dict[str, Tensor]:
+        """Move the discriminator, then the generator; return what is logged."""
         values = {f"d_{k}": v for k, v in run.backward(discriminator, drawn, d_loss).items()}
-        d_norm = run.update(d_optimizer)
+        values["d_grad_norm"] = run.update(d_optimizer)
         if settings.r1_weight and step % settings.r1_every == 0:
             values["r1"] = run.backward(discriminator, drawn, r1_loss)["r1"]
             run.update(d_optimizer)
         values |= {f"g_{k}": v for k, v in run.backward(generator, drawn, g_loss).items()}
-        g_norm = run.update(g_optimizer)
+        values["g_grad_norm"] = run.update(g_optimizer, lr=g_lr)
         if settings.path_weight and step % settings.path_every == 0:
             values["path_length"] = run.backward(generator, drawn, path_loss)["path_length"]
-            run.update(g_optimizer)
+            run.update(g_optimizer, lr=g_lr)
         augment.note(over_ranks(run, values["d_overfit"]), step)
-        values["augment_p"] = augment.p
-        run.log({**values, "d_grad_norm": d_norm, "g_grad_norm": g_norm})
+        return {**values, "augment_p": augment.p}
+
+    g_lr = g_optimizer.param_groups[0]["lr"]
+    for step in run.steps(batches):
+        drawn = run.draw(batches, lambda batch: batch)
+        if covers and (step - 1) % settings.cover_every == 0:
+            rng = generator_for(run.seed, NAME, f"nearest {step}", run.device)  # of all ranks
+            nearest.draw(lambda z: generator(z).pictures, rng)
+        if step > settings.cover_steps:
+            values = play(step, drawn)
+        else:
+            values = {"cover": run.backward(generator, drawn, cover_loss)["loss"]}
+            run.update(g_optimizer, lr=settings.cover_lr)
+        run.log(values)
         if run.evaluation_due:
             with run.evaluating():
                 if run.is_main:

@@ -78,13 +78,29 @@ def lines(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_trains_resumes_bit_for_bit_and_leaves_a_generator(pipeline: Path) -> None:
-    begin(pipeline, "train.steps=5")
-    folder = begin(pipeline)
+def strengths(folder: Path) -> float:
+    """Return how strong the noise of all layers is together."""
+    weights = load_model(folder)[0].state_dict()
+    return sum(abs(float(value)) for name, value in weights.items() if "noise_gain" in name)
+
+
+COVERED = ("noise=false", "cover_steps=4", "cover_weight=1.5", "cover_every=3", "cover_noises=12")
+
+
+@pytest.mark.parametrize("overrides", [(), COVERED])
+def test_trains_resumes_bit_for_bit_and_leaves_a_generator(
+    pipeline: Path, overrides: tuple[str, ...]
+) -> None:
+    begin(pipeline, "train.steps=5", *overrides)
+    folder = begin(pipeline, *overrides)
     logged = lines(folder)
     assert {"d_loss", "g_loss", "d_real", "d_fake", "augment_p"} <= logged[-1].keys()
     assert ["r1" in line for line in logged[-4:]] == [False, True, False, True]
     assert ["path_length" in line for line in logged[-4:]] == [False, True, False, True]
+    assert ["d_loss" in line for line in logged[:4]] == [not overrides] * 4
+    assert all("cover" in line for line in logged[:4]) == bool(overrides)
+    assert all("g_cover" in line for line in logged[4:]) == bool(overrides)
+    assert (strengths(folder) == 0) == bool(overrides)
     assert Image.open(folder / "samples/step-00000008.png").size == (96, 96)
     model, metadata = load_model(folder)
     assert isinstance(model, Generator)
@@ -95,7 +111,7 @@ def test_trains_resumes_bit_for_bit_and_leaves_a_generator(pipeline: Path) -> No
     elsewhere.write_text(pipeline.read_text().replace("/run\n", "/whole/run\n"))
     elsewhere = elsewhere.rename(pipeline.parent / "whole.yaml")
     (pipeline.parent / "whole").mkdir()
-    begin(elsewhere)
+    begin(elsewhere, *overrides)
     whole, _ = load_model(pipeline.parent / "whole/run/stages/train_stylegan2")
     for name, value in whole.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
@@ -135,6 +151,12 @@ def test_two_colours_are_learnt(pipeline: Path) -> None:
     lead = colours[:, 0] - colours[:, 2]  # of red over blue: 160 in one half of the clips, or -160
     assert np.mean(np.abs(lead) > 100) > 0.5
     assert 0.05 < np.mean(lead > 0) < 0.95  # both kinds are made
+
+
+def test_covering_brings_pictures_near_to_both_colours(pipeline: Path) -> None:
+    steps = ("train.steps=60", "cover_steps=60", "cover_every=10", "cover_noises=64")
+    logged = lines(begin(pipeline, *steps, "train.log_every=20", "train.evaluate_every=60"))
+    assert logged[-1]["cover"] < 0.75 * logged[0]["cover"]
 
 
 @pytest.mark.slow

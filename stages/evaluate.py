@@ -73,7 +73,7 @@ def evaluate(pipeline: Pipeline, settings: Settings) -> Evaluation:
     find_device(settings.device)
     systems = find_systems(settings.systems, settings.folders, trained_here(pipeline))
     require_projection(settings.projection)
-    painters = Painters(pipeline.output, settings.parts, settings.device)
+    painters = Painters(pipeline.output, settings.parts, settings.device, settings.options)
     features = FeatureCache(folder / "features", settings.batch_size, settings.workers)
     heard = named_sounds(pipeline, settings, systems, painters, features)
     if not settings.pictures and heard is None:

@@ -17,6 +17,7 @@ FAMILIES = {
     "sound2scene": "stages.sound2scene.family:FAMILY",
     "avstyle": "stages.avstyle.family:FAMILY",
     "adain": "stages.adain.family:FAMILY",
+    "sound_guided": "stages.sound_guided.family:FAMILY",
 }
 """Name → `module:family`, imported when it is asked for."""
 

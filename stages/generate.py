@@ -115,11 +115,10 @@ def opening(given: argparse.Namespace, one: Family) -> Opening:
             f"{', '.join(map(_flag, sorted(strange)))}: {one.name} has no such part; it has "
             f"{', '.join(map(_flag, one.parts))}"
         )
-    names = [option.names[-1].lstrip("-").replace("-", "_") for option in one.options]
     return Opening(
         run=given.run,
         parts={part: path for part in one.parts if (path := getattr(given, part))},
-        options={name: getattr(given, name) for name in names},
+        options={option.key: getattr(given, option.key) for option in one.options},
         device=given.device,
     )
 

@@ -64,3 +64,19 @@ def linear_decay(
         return peak * (1 - max(0.0, step * parts / total_steps - constant) / max(1, decay_parts))
     part = 1 + (step - 1) * parts // total_steps
     return peak * (1 - max(0, part - constant) / (decay_parts + 1))
+
+
+def ramped(step: int, total_steps: int, peak: float, *, up: float, down: float) -> float:
+    """Return the learning rate of update `step`, from 1 to `total_steps`, of a search for a latent.
+
+        t = (step - 1/2) / total_steps
+        peak min(1, t / up) (1 - cos(pi min(1, (1 - t) / down))) / 2
+
+    A straight way up in the share `up` of the steps, half a cosine down in the last `down` (Karras
+    et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020). In the middle of its
+    step, as at either end of it one update would move nothing.
+    """
+    t = (step - 0.5) / total_steps
+    rise = min(1.0, t / up) if up else 1.0
+    fall = min(1.0, (1 - t) / down) if down else 1.0
+    return peak * rise * (1 - math.cos(math.pi * fall)) / 2

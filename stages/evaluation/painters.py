@@ -29,11 +29,19 @@ class Painters:
     """The painters of the families, each opened when it is first asked for.
 
     run: output folder of the pipeline. parts: files or folders in the place of what was trained;
-    the painters of a grid's rows have those that the rows do not train.
+    the painters of a grid's rows have those that the rows do not train. options: of painters, by
+    family.
     """
 
-    def __init__(self, run: str, parts: Mapping[str, str], device: str) -> None:
+    def __init__(
+        self,
+        run: str,
+        parts: Mapping[str, str],
+        device: str,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._run, self._parts, self._device = run, parts, device
+        self._options = options or {}
         self._opened: dict[str, Painter] = {}
 
     def open(self, name: str) -> Painter:
@@ -59,7 +67,8 @@ class Painters:
             for part, stage in one.parts.items()
         }
         try:
-            return one.open(Opening(parts=parts, device=self._device))
+            options = self._options.get(one.name, {})
+            return one.open(Opening(parts=parts, options=options, device=self._device))
         except CheckpointError as error:
             raise CheckpointError(
                 f"{error}. It is trained by python -m stages.ablate PIPELINE --set "
@@ -78,7 +87,8 @@ class Painters:
     def _opening(self, one: Family, others: Mapping[str, str]) -> Opening:
         given = {**self._parts, **others}
         parts = {part: path for part, path in given.items() if part in one.parts}
-        return Opening(run=self._run, parts=parts, device=self._device)
+        own = self._options.get(one.name, {})
+        return Opening(run=self._run, parts=parts, options=own, device=self._device)
 
     def sources(self) -> dict[str, Any]:
         """Return of each painter that was needed where its parts come from."""

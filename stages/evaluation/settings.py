@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from avdata.errors import nearest
 from avdata.strict import section, setting
 from stages.evaluation.judges import JudgeName, Recall
 from stages.evaluation.wishes import RestylingSettings, SoundSettings
@@ -95,6 +97,11 @@ class Settings:
         "Scores of a ranking by people, as stages.user_study printed them: the column preference.",
         path=True,
     )
+    options: dict[str, dict[str, Any]] = setting(
+        {},
+        "Of painters, by family: what stages.generate takes as options, such as {sound_guided: "
+        "{move_steps: 100}}.",
+    )
     study_clips: int = setting(40, "Clips that are written for a user study; 0: none.")
     shards: str | None = setting(
         None, "Folder of shards; null: of this pipeline's own output.", path="optional"
@@ -118,6 +125,20 @@ class Settings:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.max_classes is not None and self.max_classes < 2:
             raise ValueError(f"max_classes must be at least 2, got {self.max_classes}")
+        require_options(self.options)
         known = {part for one in families() for part in one.parts}
         if strange := sorted(set(self.parts) - known):
             raise ValueError(f"parts: no {', '.join(strange)}; known: {', '.join(sorted(known))}")
+
+
+def require_options(options: Mapping[str, Mapping[str, object]]) -> None:
+    """Raise ValueError for a family that is not known, or an option that it has not."""
+    own = {one.name: [option.key for option in one.options] for one in families()}
+    for family, values in options.items():
+        if family not in own:
+            raise ValueError(f"options: no family is called {family!r}; {nearest(family, own)}")
+        if strange := sorted(set(values) - set(own[family])):
+            raise ValueError(
+                f"options: {family} has no {', '.join(strange)}; it has "
+                f"{', '.join(own[family]) or 'none'}"
+            )

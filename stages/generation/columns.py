@@ -3,7 +3,8 @@
     columns.of(sound, "rain")  # one picture for each column
 
 A painter that restyles draws no noise: its columns are the pictures it is given, each looked at
-once, however many rows there are.
+once, however many rows there are. One that moves pictures starts every row from the same ones,
+given or drawn.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from stages.generation.inputs import Picture, Sound
-from stages.generation.painter import Ask, Hears, Restyles
+from stages.generation.painter import Ask, Hears, Moves, Restyles
 from stages.generation.sheets import Images, SheetRow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+START = "start"
+"""The key of the noise from which pictures are drawn that a sound then moves."""
 
 
 class Columns(Protocol):
@@ -94,4 +98,46 @@ class Contents:
                 headings=self.headings,
                 facts={"contents": list(self.headings)},
             )
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Pictures that a sound moves: those that are given, or else n of noise, the same ones always.
+
+    They come out as the painter sees them, found again among its own.
+    """
+
+    painter: Moves
+    pictures: Sequence[Picture]
+    n: int
+    seed: int
+
+    @property
+    def headings(self) -> Sequence[str]:
+        return [picture.name for picture in self.pictures]
+
+    def of(self, sound: Sound, key: str) -> NDArray[np.uint8]:
+        """Return pictures [n, R, R, 3]; key has no part in it."""
+        return self.painter.paint(self.asks(sound=sound), self.seed)
+
+    def given(self) -> list[SheetRow]:
+        """Return the pictures as they are before any sound."""
+        title, note = ("Source", "found again") if self.pictures else ("Source", "of noise")
+        return [
+            SheetRow(
+                title=title,
+                note=note,
+                images=self.painter.before(self.asks(), self.seed),
+                headings=self.headings,
+                facts={"contents": list(self.headings)},
+            )
+        ]
+
+    def asks(self, sound: Sound | None = None, text: str | None = None) -> list[Ask]:
+        """Return an ask for each column."""
+        pictures: Sequence[Picture | None] = self.pictures or [None] * self.n
+        return [
+            Ask(key=START, number=number, picture=picture, sound=sound, text=text)
+            for number, picture in enumerate(pictures)
         ]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.family import Family
-    from stages.generation.columns import Columns
+    from stages.generation.columns import Columns, Starts
     from stages.generation.inputs import Picture, Sound
-    from stages.generation.painter import Ability, Hears, Painter, Restyles
+    from stages.generation.painter import Ability, Hears, Moves, Painter, Restyles
     from stages.generation.sheets import SheetRow
 
 SEVERAL, ONE = "media files, or keys of clips of the run", "a media file, or a clip's key"
@@ -58,7 +58,16 @@ class Job:
 
         if "restyles" in self.abilities:
             return Contents(cast("Restyles", self.painter), self.pictures(self.given.content))
+        if "moves" in self.abilities:
+            return self.starts()
         return Noises(cast("Hears", self.painter), self.given.number, self.given.seed)
+
+    def starts(self) -> Starts:
+        """Return the pictures that are moved: the contents that are given, or drawn ones."""
+        from stages.generation.columns import Starts
+
+        given, painter = self.given, cast("Moves", self.painter)
+        return Starts(painter, self.pictures(given.content or ()), given.number, given.seed)
 
     def pictures(self, names: Sequence[str]) -> list[Picture]:
         """Return the pictures of these names."""
@@ -105,6 +114,11 @@ class Option:
     names: tuple[str, ...]
     keywords: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """Its name among the values that were given."""
+        return self.names[-1].lstrip("-").replace("-", "_")
+
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Declare the option."""
         parser.add_argument(*self.names, **self.keywords)
@@ -133,7 +147,7 @@ def require_content(given: argparse.Namespace, family: Family) -> None:
         return
     if "restyles" in family.abilities and not given.content:
         raise SettingsError(f"{family.title} restyles pictures: give --content, one or more")
-    if given.content and "restyles" not in family.abilities:
+    if given.content and not family.abilities & {"restyles", "moves"}:
         raise SettingsError(
             f"--content: {family.title} paints of sounds alone, it restyles nothing"
         )
@@ -159,9 +173,10 @@ def within(low: float, high: float) -> Callable[[str], float]:
     return number
 
 
-def _rows(text: str) -> int:
+def two_or_more(text: str) -> int:
+    """Read a number of rows or pictures from one end to the other."""
     if positive(text) < 2:
-        raise argparse.ArgumentTypeError("both ends make two rows; give 2 or more")
+        raise argparse.ArgumentTypeError("both ends make two; give 2 or more")
     return int(text)
 
 
@@ -176,7 +191,7 @@ CONTENT = Option(
     {
         "nargs": "+",
         "metavar": "PICTURE",
-        "help": f"what is restyled, by families that do: {PICTURE}",
+        "help": f"what is restyled or moved, by families that do: {PICTURE}",
     },
 )
-ROWS = Option(("--rows",), {"type": _rows, "default": 7, "help": "steps (7)"})
+ROWS = Option(("--rows",), {"type": two_or_more, "default": 7, "help": "steps (7)"})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stages.nn.encoder import Encoder
     from stages.nn.sphere import Way
 
-Ability = Literal["hears", "sees", "restyles", "has_latents", "inverts", "explains"]
+Ability = Literal["hears", "sees", "restyles", "moves", "has_latents", "inverts", "explains"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +111,14 @@ class Restyles(Hears, Protocol):
 
     def restyled(self, content: Tensor, style: Tensor) -> NDArray[np.uint8]:
         """Return pictures [B, h, w, 3] of contents [B, ...] and styles [B, D], row by row."""
+        ...
+
+
+class Moves(Hears, Protocol):
+    """Moves a picture toward a sound: one that is given, or one that it draws from noise."""
+
+    def before(self, asks: Sequence[Ask], seed: int) -> NDArray[np.uint8]:
+        """Return of each ask the picture [N, R, R, 3] that would be moved."""
         ...
 
 

@@ -75,6 +75,8 @@ LAYOUTS: dict[str, Layout] = {
     ),
     # ImageNet classifiers in torchvision's naming, ResNet: what is left without `fc`.
     "torchvision": Layout((), ignore=r"fc\."),
+    # ArcFace's IR-SE-50, IrSe50: `input_layer.0.weight`, `body.0.res_layer.1.weight` …
+    "ir_se50": Layout(()),
     # The trunks alone of networks that hear, ResNet: `audnet.conv1.weight`; Wav2CLIP's
     # `audio_encoder.conv1.weight` beside its heads and the window of its spectrogram; SeLaVi's
     # `audio_network.base.conv1.weight` beside the video network and all heads.

@@ -24,7 +24,7 @@ from stages.user_study import app as study
 ROOT = Path(__file__).resolve().parents[2]
 KEY = re.compile(r"(?<![\w./-])(steps|fetch|trim|tag|select|shard|stages)((?:\.[a-z_0-9{}]+)+)")
 FILE = re.compile(r"\.(parquet|json|yaml|yml|py|tar|csv|md)$")
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 COMMAND = re.compile(r"`avdata ((?:[a-z-]+ ?)+)|: avdata ((?:[a-z-]+ ?)+)")
 OF_OTHERS = {"--nproc-per-node", "--local-dir"}  # of torchrun, and of `hf download`
 

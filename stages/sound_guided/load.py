@@ -1,0 +1,149 @@
+"""Where a manipulator comes from: a run's output, trainings' folders, or published files.
+
+model = load_model("runs/robust")
+images = model.paint([Ask(key="start", sound=rain)], seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from avdata import weights
+from avdata.errors import SettingsError, nearest
+from avdata.store import sha256_file
+from stages.engine.checkpoint import PRODUCT_NAME
+from stages.engine.checkpoint import load_model as load_checkpoint
+from stages.generation.opening import painting_device, source_of, wrong_kind
+from stages.nn.ir_se import load_identity
+from stages.sound_guided.codes import read_codes, spread_of
+from stages.sound_guided.embedder import SoundEmbedder, load_embedder, require_space
+from stages.sound_guided.inversion import Projector, ProjectorSettings
+from stages.sound_guided.latent_optimisation import RECIPES, Search
+from stages.sound_guided.manipulator import Manipulator
+from stages.stylegan2.generator import Generator
+from stages.stylegan2.published import load_generator
+from stages.text_image.model import DEFAULT, TextImage
+
+TRAINERS = {
+    "stylegan2": "train_stylegan2",
+    "sound_clip": "train_sound_clip",
+    "clip": "train_clip",
+}
+"""Which trainer makes which part."""
+
+
+def load_model(
+    run: str | Path | None = None,
+    *,
+    stylegan2: str | Path | None = None,
+    sound_clip: str | Path | None = None,
+    clip: str | Path | None = None,
+    identity: str | Path | None = None,
+    ear: str = "sound_clip",
+    recipe: str = "stylegan2",
+    codes: Sequence[str | Path] = (),
+    invert_steps: int | None = None,
+    move_steps: int | None = None,
+    move_lr: float | None = None,
+    moved_layers: int | None = None,
+    device: str = "auto",
+    **changes: Any,
+) -> Manipulator:
+    """Return the parts of a run's output, or those given in their place.
+
+    stylegan2: a training's folder or a published generator (.pkl, .pt, .safetensors). sound_clip: a
+    training's folder, or a file of the kind `ear` says (embedder.py); without one, texts guide
+    alone. clip: a text-image model, by name or folder; else the run's, else that of the sounds.
+    identity: ArcFace's IR-SE-50, which λ_ID needs. recipe, changes: a search of RECIPES, and its
+    fields that differ; None changes nothing. codes: files of saved codes to start from.
+
+    Raises CheckpointError or WeightsError for a file that is missing or holds another model, and
+    SettingsError for parts that do not fit together.
+    """
+    search = search_of(recipe, steps=move_steps, lr=move_lr, layers=moved_layers, **changes)
+    found = _paths(run, {"stylegan2": stylegan2, "sound_clip": sound_clip, "clip": clip})
+    if "stylegan2" not in found:
+        raise SettingsError(
+            "nothing to move pictures in: give --run FOLDER, whose `python -m "
+            "stages.train_stylegan2` has finished, or --stylegan2 FILE"
+        )
+    where = painting_device(device)
+    generator = _generator(Path(found["stylegan2"]))
+    generator.to(where).requires_grad_(False)
+    heard = load_embedder(found["sound_clip"], ear, device=where) if "sound_clip" in found else None
+    eye = TextImage.load(found.get("clip") or _space_of(heard), device=where, too_long="error")
+    if heard is not None:
+        require_space(heard, eye, "sound-guided manipulation")
+    spread = spread_of(generator, where)
+    projector = (
+        ProjectorSettings() if invert_steps is None else ProjectorSettings(steps=invert_steps)
+    )
+    return Manipulator(
+        generator=generator,
+        space=eye,
+        embedder=heard,
+        search=search,
+        spread=spread,
+        inverter=Projector(generator, spread, projector),
+        faces=None if identity is None else load_identity(identity).to(where),
+        codes=read_codes(codes, generator) if codes else None,
+        device=where,
+        sources=_sources(found if identity is None else found | {"identity": identity}, eye),
+    )
+
+
+def search_of(recipe: str, **changes: Any) -> Search:
+    """Return a search of RECIPES with some fields changed; those that are None are left.
+
+    Raises SettingsError for a recipe that is not known, and for values out of bounds.
+    """
+    if recipe not in RECIPES:
+        raise SettingsError(f"no recipe is called {recipe!r}; {nearest(recipe, RECIPES)}")
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return replace(RECIPES[recipe], **given)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"the search: {error}") from None
+
+
+def _paths(run: str | Path | None, given: dict[str, str | Path | None]) -> dict[str, str | Path]:
+    """Return where each part is: as given, or the run's, if its training has finished there."""
+    found = {part: path for part, path in given.items() if path is not None}
+    if run is None:
+        return found
+    for part, trainer in TRAINERS.items():
+        folder = Path(run) / "stages" / trainer
+        if part == "stylegan2" or (folder / PRODUCT_NAME).is_file():
+            found.setdefault(part, folder)
+    return found
+
+
+def _generator(path: Path) -> Generator:
+    if path.is_dir() or not path.exists():
+        network, metadata = load_checkpoint(path)
+        if not isinstance(network, Generator):
+            raise wrong_kind(path, metadata["model"], "stylegan2", TRAINERS["stylegan2"])
+        return network
+    return load_generator(path)
+
+
+def _space_of(heard: SoundEmbedder | None) -> str:
+    """Return the name of the text-image model that sounds were aligned to; else the usual one."""
+    return getattr(heard, "space_name", None) or DEFAULT
+
+
+def _sources(found: dict[str, str | Path], eye: TextImage) -> dict[str, dict[str, str]]:
+    sources = {"clip": {"file": eye.name, "sha256": str(eye.fingerprint()["sha256"])}}
+    for part, path in found.items():
+        if part == "clip":
+            continue
+        file = weights.resolve(path)
+        sources[part] = source_of(file) if file.is_dir() else _file(file)
+    return sources
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"file": str(path), "sha256": sha256_file(path)}

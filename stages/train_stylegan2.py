@@ -39,6 +39,7 @@ from stages.stylegan2.published import load_generator
 
 NAME = "train_stylegan2"
 BETAS, EPS = (0.0, 0.99), 1e-8
+HALF = (0.5, 0.5, 0.5)  # pictures in [-1, 1]
 FINE, COARSE = (1, 4, 16), (4, 16)  # scales, by their squares of pixels
 SHEET = 6  # rows and columns of the sample pictures
 
@@ -118,7 +119,7 @@ def train(run: Run[Settings]) -> None:
     view = View(
         only="image", image_size_px=settings.resolution, flip=settings.flip, frame=settings.frames
     )
-    batches = run.batches(view=view)
+    batches = run.batches(view=view, mean=HALF, std=HALF)
 
     sizes = {"resolution": settings.resolution, "base": settings.base, "most": settings.most}
     architecture = {

@@ -20,6 +20,7 @@ MODELS: dict[str, str] = {
     "localizer": "stages.localizer.model:Localizer",
     "inception": "stages.nn.inception:InceptionV3",
     "avc": "stages.nn.avc:AvcNetwork",
+    "clip_towers": "stages.text_image.towers:Towers",
     "stylegan2_generator": "stages.stylegan2.generator:Generator",
     "sound_guided_sound_encoder": "stages.sound_guided.sound_encoder:SoundEncoder",
 }

@@ -73,7 +73,9 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
     beside = path.with_name(temporary_name(path.name))
     try:
         with explained(str(path)):
-            save_file(own, beside, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+            text = json.dumps(metadata, sort_keys=True)
+            # "format" is what transformers looks for, whose models some products are.
+            save_file(own, beside, {METADATA_KEY: text, "format": "pt"})
             _sync(beside)
             os.replace(beside, path)
     finally:

@@ -42,6 +42,30 @@ def cosine_info_nce(z_A: Tensor, z_V: Tensor, scale: float | Tensor = 1.0) -> Te
         return _symmetric(scale * z_A @ gathered(z_V).T, scale * z_V @ gathered(z_A).T)
 
 
+def label_info_nce(z_A: Tensor, z_V: Tensor, labels: Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    """Return the same where all pairs of one label are right, in equal shares.
+
+        P_ij = [y_i = y_j] / Σ_k [y_i = y_k],  L = ½ mean_i CE(P_i, l_i) + ½ mean_i CE(P_i, l'_i)
+
+    as in Yang et al., Unified Contrastive Learning in Image-Text-Label Space, CVPR 2022. labels:
+    int64 [N]; pairs whose label is negative are left out.
+    """
+    z_A, z_V = F.normalize(z_A.float(), dim=1), F.normalize(z_V.float(), dim=1)
+    everyone = _gathered_labels(labels)
+    right = (labels[:, None] == everyone) & (everyone >= 0)  # [N, M]
+    shares = right / right.sum(dim=1, keepdim=True).clamp(min=1)
+    with torch.autocast(z_A.device.type, enabled=False):
+        both = [scale * z_A @ gathered(z_V).T, scale * z_V @ gathered(z_A).T]
+    lowest = torch.finfo(torch.float32).min  # -inf would make a batch without a label NaN
+    losses = [
+        F.cross_entropy(logits.masked_fill(everyone < 0, lowest), shares, reduction="none")
+        for logits in both
+    ]
+    # The mean over processes is that over all labelled pairs, however they are divided.
+    counted = (everyone >= 0).sum().clamp(min=1) / _world_size()
+    return (losses[0] + losses[1])[labels >= 0].sum() / (2 * counted)
+
+
 class LearnedScale(nn.Module):
     """A learned scale of logits, kept in [1, 100], that starts at 1 / 0.07.
 
@@ -65,6 +89,14 @@ def gathered(z: Tensor) -> Tensor:
     if _world_size() == 1:
         return z
     return torch.cat(_all_gather(z))
+
+
+def _gathered_labels(labels: Tensor) -> Tensor:
+    if _world_size() == 1:
+        return labels
+    found = [torch.empty_like(labels) for _ in range(_world_size())]
+    torch.distributed.all_gather(found, labels.contiguous())
+    return torch.cat(found)
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ from stages.families import FAMILIES
 STAGES = Path(__file__).parents[2] / "stages"
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "localizer", "image_encoder", "stylegan2"])
+@pytest.mark.parametrize(
+    "name", [*FAMILIES, "localizer", "image_encoder", "stylegan2", "text_image"]
+)
 def test_it_names_what_exists(name: str) -> None:
     folder = STAGES / name
     text = (folder / "README.md").read_text(encoding="utf-8")

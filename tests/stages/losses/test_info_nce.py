@@ -14,7 +14,12 @@ from scipy.special import logsumexp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from stages.losses.info_nce import LearnedScale, cosine_info_nce, euclidean_info_nce
+from stages.losses.info_nce import (
+    LearnedScale,
+    cosine_info_nce,
+    euclidean_info_nce,
+    label_info_nce,
+)
 from tests.stages.losses.processes import run_in_processes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -116,6 +121,46 @@ def test_learned_scale_starts_at_a_temperature_of_7_percent_and_stays_in_range()
         assert scale().item() == pytest.approx(kept, rel=1e-5)
 
 
+def test_pairs_of_one_label_are_right_together() -> None:
+    """Against both cross-entropies in float64, and the gradient against differences."""
+    z_A, z_V = features(6, 5, 12), features(6, 5, 13)
+    labels = torch.tensor([2, 0, 2, -1, 0, 5])
+    kept = [0, 1, 2, 4, 5]
+    a, v = (np.asarray(z, np.float64)[kept] for z in (z_A, z_V))
+    logits = 7.0 * (1 - cdist(a, v, "cosine"))
+    right = np.equal.outer([2, 0, 2, 0, 5], [2, 0, 2, 0, 5])
+    shares = right / right.sum(axis=1, keepdims=True)
+    sides = [
+        -(shares * (own - logsumexp(own, axis=1, keepdims=True))) for own in (logits, logits.T)
+    ]
+    expected = sum(side.sum(axis=1).mean() for side in sides) / 2
+    assert label_info_nce(z_A, z_V, labels, 7.0).item() == pytest.approx(expected, rel=1e-5)
+
+    moved = z_A.clone().requires_grad_()
+    label_info_nce(moved, z_V, labels, 7.0).backward()
+    assert moved.grad is not None
+    assert not moved.grad[3].any()  # what has no label learns nothing
+    direction, step = features(6, 5, 14), 1e-2
+    with torch.no_grad():
+        ahead, behind = (
+            label_info_nce(z_A + s * direction, z_V, labels, 7.0) for s in (step, -step)
+        )
+    slope = (ahead - behind).item() / (2 * step)
+    assert slope == pytest.approx((moved.grad * direction).sum().item(), abs=2e-3)
+
+
+def test_labels_that_all_differ_change_nothing_and_none_at_all_teach_nothing() -> None:
+    z_A, z_V = features(6, 5, 15).requires_grad_(), features(6, 5, 16)
+    torch.testing.assert_close(
+        label_info_nce(z_A, z_V, torch.arange(6), 3.0), cosine_info_nce(z_A, z_V, 3.0)
+    )
+    nothing = label_info_nce(z_A, z_V, torch.full((6,), -1), 3.0)
+    nothing.backward()
+    assert nothing.item() == 0
+    assert z_A.grad is not None
+    assert not z_A.grad.any()
+
+
 # several processes
 
 N_PAIRS, DIM = 12, 10
@@ -129,12 +174,20 @@ def encoder() -> nn.Module:
     return layer
 
 
+def by_label(z_A: Tensor, z_V: Tensor) -> Tensor:
+    """Labels that repeat within and across processes; the second lacks more of them."""
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else None
+    labels = torch.tensor([0, 1, 2, 0, -1, 1, 2, -1, -1, 3, 0, 3])
+    first = 0 if rank is None else rank * len(z_A)
+    return label_info_nce(z_A, z_V, labels[first : first + len(z_A)], 5.0)
+
+
 def train_step(rank: int, world_size: int) -> dict[str, Tensor]:
-    """Take this rank's share of the pairs and return losses and gradients of both losses."""
+    """Take this rank's share of the pairs and return losses and gradients of all losses."""
     mine = slice(rank * N_PAIRS // world_size, (rank + 1) * N_PAIRS // world_size)
     heard, seen = features(N_PAIRS, DIM, 22)[mine], features(N_PAIRS, DIM, 23)[mine]
     found = {}
-    for loss in (euclidean_info_nce, cosine_info_nce):
+    for loss in (euclidean_info_nce, cosine_info_nce, by_label):
         model = encoder()
         if world_size > 1:
             model = DistributedDataParallel(model)

@@ -199,7 +199,8 @@ def tiles(facts: Facts) -> list[tuple[str, str, str]]:
     if facts.duration_s.good.count:
         each = charts.number(facts.duration_s.good.mean)
         total = charts.seconds_text(facts.duration_s.good.total)
-        found.append(("Sight and sound", total, f"{each} s per clip on average"))
+        what = "Sound" if facts.sound_alone else "Sight and sound"
+        found.append((what, total, f"{each} s per clip on average"))
     for name, state in (("Rejected", Status.REJECTED), ("Failed", Status.FAILED)):
         judged = status.total() - status[Status.EXPANDED]
         share = 100 * status[state] / judged if judged else 0.0

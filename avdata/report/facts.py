@@ -88,6 +88,11 @@ class Facts:
     samples: Sampler = field(default_factory=Sampler)
 
     @property
+    def sound_alone(self) -> bool:
+        """Tell whether the shards hold no picture; older ones do not say."""
+        return self.dataset.get("pictures") == 0 and bool(self.dataset.get("clips"))
+
+    @property
     def good(self) -> int:
         return sum(self.status[s] for s in GOOD)
 

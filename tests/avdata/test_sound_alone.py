@@ -115,7 +115,11 @@ def test_the_shards_say_that_they_hold_sound_alone(packed: Path) -> None:
     assert dataset["pictures"] == 0
     assert (dataset["width_px"], dataset["height_px"]) == (0, 0)
     assert "the shards hold sound alone: no clip has a picture that was picked" in dataset["notes"]
-    assert "sound alone" in (packed / "report.html").read_text()
+    page = (packed / "report.html").read_text()
+    assert "sound alone" in page
+    assert "of sound." in page
+    assert "sight and sound" not in page.lower()
+    assert "picked moments" not in page
     assert verify(str(packed), deep=True) == []
 
 

@@ -22,7 +22,6 @@ MODELS: dict[str, str] = {
     "avc": "stages.nn.avc:AvcNetwork",
     "clip_towers": "stages.text_image.towers:Towers",
     "stylegan2_generator": "stages.stylegan2.generator:Generator",
-    "sound_guided_sound_encoder": "stages.sound_guided.sound_encoder:SoundEncoder",
 }
 """Name → `module:factory` of what several families use; the others stand in families' records."""
 

@@ -104,6 +104,14 @@ def read_metadata(path: str | os.PathLike[str], product: str | None = None) -> d
         return _metadata(file, opened)
 
 
+def describes_itself(file: Path) -> bool:
+    """Tell whether a weights file says what it holds, as those of this project do."""
+    if file.suffix != ".safetensors" or not file.is_file():
+        return False
+    with _opened(file) as opened:
+        return METADATA_KEY in (opened.metadata() or {})
+
+
 def weights_file(path: str | os.PathLike[str], product: str | None = None) -> Path:
     """Return the file that `path` names: itself, or a product in a finished training's folder.
 

@@ -49,6 +49,16 @@ def warmup_cosine(
     return final + (peak - final) * (1 + math.cos(math.pi * t)) / 2
 
 
+def cosine_restarts(step: int, period: float, peak: float, *, final: float = 0.0) -> float:
+    """Return the learning rate of update `step`, from 1, that starts over every `period` updates.
+
+    final + (peak - final) (1 + cos(pi t)) / 2, where t, the share of its period that lies before an
+    update, goes from 0 to nearly 1 (SGDR, Loshchilov & Hutter 2017, with periods of one length).
+    """
+    t = ((step - 1) % period) / period
+    return final + (peak - final) * (1 + math.cos(math.pi * t)) / 2
+
+
 def linear_decay(
     step: int, total_steps: int, peak: float, *, parts: int, decay_parts: int, to_zero: bool = False
 ) -> float:

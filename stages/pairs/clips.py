@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from avdata.strict import digest
 from stages.engine.rows import RowSource
 
 T = TypeVar("T")
+Read = TypeVar("Read")
+Read_co = TypeVar("Read_co", covariant=True)
 FrameChoice = Literal["best", "picked", "mid", "none"]
 COLUMNS = (
     *("key", "labels", "source_id", "shard", "sample_rate_hz", "n_samples", "jpg_offset"),
@@ -167,17 +169,29 @@ class Pairs:
         return len(self.keys)
 
 
+class Reader(Protocol[Read_co]):
+    """Reads batches of some clips."""
+
+    @property
+    def clips(self) -> Clips: ...
+
+    def __call__(self, rows: NDArray[np.int64], epoch: int | None) -> Read_co:
+        """Return the clips `rows`, as they come in an epoch, or at None always the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairReader:
-    """Reads and decodes batches. Shorter sounds start over until they are `n_samples` long.
+    """Reads and decodes batches of sounds of `n_samples`.
 
-    view: of the pictures, with or without chance; None: they are not read.
+    view: of the pictures, with or without chance; None: they are not read. short_audio: shorter
+    sounds start over, or end in silence.
     """
 
     clips: Clips
     n_samples: int
     seed: int
     view: View | None = None
+    short_audio: Literal["tile", "pad"] = "tile"
 
     def __call__(self, rows: NDArray[np.int64], epoch: int | None) -> Pairs:
         """Return the clips `rows`: with any of their frames in an `epoch`, with the first at None.
@@ -193,9 +207,9 @@ class PairReader:
             counts = [1 if epoch is None else len(clips.frames[row]) for row in numbers]
             places = [int(rng.integers(n)) for rng, n in zip(rngs, counts, strict=True)]
         sounds = read_ranges(clips.store, [clips.sounds[row] for row in numbers])
-        tiled = View(short_audio="tile")
+        heard = View(short_audio=self.short_audio)
         sound = [
-            clips.decoded(key, view_audio, data, self.n_samples, tiled, rng)[0]
+            clips.decoded(key, view_audio, data, self.n_samples, heard, rng)[0]
             for key, data, rng in zip(keys, sounds, rngs, strict=True)
         ]
         image = None
@@ -212,12 +226,12 @@ class PairReader:
         return Pairs(keys, np.stack(sound), frame_rows, image)
 
 
-class PairSource:
+class PairSource(Generic[Read]):
     """Epochs of a rank's batches, read ahead by threads; a `Source` for `Batches`."""
 
     def __init__(
         self,
-        read: PairReader,
+        read: Reader[Read],
         *,
         batch_size: int,
         seed: int,
@@ -240,7 +254,7 @@ class PairSource:
     def __len__(self) -> int:
         return len(self.order)
 
-    def __iter__(self) -> Iterator[Pairs]:
+    def __iter__(self) -> Iterator[Read]:
         epoch = self.epoch
         jobs = ((self.order.state_dict(), rows) for rows in self.order)
         read_ahead = ahead(jobs, lambda job: (job[0], self.read(job[1], epoch)), self.workers)
@@ -264,14 +278,14 @@ class PairSource:
         self._position, self.epoch = dict(state), state["epoch"]
 
 
-class HeldOutPairs:
+class HeldOutPairs(Generic[Read]):
     """One pass in the order of the shards, whole batches only, the same number on each rank.
 
     What a contrastive loss says depends on the size of its batches, so none may be smaller.
     """
 
     def __init__(
-        self, read: PairReader, *, batch_size: int, rank: int, world_size: int, workers: int
+        self, read: Reader[Read], *, batch_size: int, rank: int, world_size: int, workers: int
     ) -> None:
         self.read, self.workers = read, workers
         self.batches = rank_batches(
@@ -287,5 +301,5 @@ class HeldOutPairs:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Pairs]:
+    def __iter__(self) -> Iterator[Read]:
         return ahead(self.batches, lambda rows: self.read(rows, None), self.workers)

@@ -14,8 +14,10 @@ from stages.engine import checkpoint
 from stages.engine.checkpoint import ModelCard, save_weights
 from stages.engine.launch import launch
 from stages.models import build
+from tests.clip_factory import RATE_HZ
 from tests.stages.programs import python
 from tests.stages.sources_in_view import make_run
+from tests.stages.text_image.tiny_models import letters_vocabulary, save_clip
 from tests.stages.toy_runs import curve, same, weights
 
 STEPS, SAVED, KILLED_AT = 6, 3, 5  # updates in all, before the checkpoint, and the one that dies
@@ -73,6 +75,13 @@ STAGES: dict[str, dict[str, Any]] = {
         "data": {"held_out_share": 0.3, "val_batch_size": 4, "image_size_px": 32, "input_px": None},
         "train": {**TRAIN, "batch_size": 4},
     },
+    "train_sound_clip": {
+        **EYE,
+        "duration_s": 0.5,
+        "sample_rate_hz": RATE_HZ,
+        "data": {"held_out_share": 0.3, "val_batch_size": 4},
+        "train": {**TRAIN, "batch_size": 4},
+    },
     "train_adain": {
         "encoder": "random",
         "width": 4,
@@ -107,6 +116,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", STAGES)
 def test_killed_it_goes_on_bit_for_bit(name: str, shards: Path, tmp_path: Path) -> None:
     settings = {**STAGES[name], "train": {**STAGES[name]["train"], "shards": str(shards)}}
+    if name == "train_sound_clip":
+        settings["clip"] = str(save_clip(tmp_path / "clip", *letters_vocabulary()))
     if name in ("train_icgan", "train_sound2scene"):
         settings["image_encoder"] = str(shards / "eye.safetensors")
     path = tmp_path / "pipeline.yaml"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from stages.engine.optim import adam, adamw, linear_decay, warmup_cosine
+from stages.engine.optim import adam, adamw, cosine_restarts, linear_decay, warmup_cosine
 
 
 def schedule_of(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[float]:
@@ -29,6 +29,16 @@ def test_cosine_is_torchs() -> None:
 
     ours = [warmup_cosine(step, 20, 0.4, final=0.1) for step in range(1, 21)]
     assert ours == pytest.approx(schedule_of(make))
+
+
+@pytest.mark.parametrize("period", [6, 10])
+def test_restarts_are_torchs(period: int) -> None:
+    def make(optimizer: torch.optim.Optimizer) -> LRScheduler:
+        return torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, period, eta_min=0.1)
+
+    ours = [cosine_restarts(step, period, 0.4, final=0.1) for step in range(1, 21)]
+    assert ours == pytest.approx(schedule_of(make))
+    assert [step for step in range(1, 21) if ours[step - 1] == 0.4] == list(range(1, 21, period))
 
 
 def test_warmup_rises_to_the_peak() -> None:

@@ -19,6 +19,7 @@ from stages.losses.info_nce import (
     cosine_info_nce,
     euclidean_info_nce,
     label_info_nce,
+    sharing,
 )
 from tests.stages.losses.processes import run_in_processes
 
@@ -161,6 +162,54 @@ def test_labels_that_all_differ_change_nothing_and_none_at_all_teach_nothing() -
     assert not z_A.grad.any()
 
 
+# pairs that show one thing
+
+
+def test_alike_pairs_are_no_negatives_in_float64() -> None:
+    z_A, z_V = features(7, 5, 13).double(), features(7, 5, 14).double()
+    kinds = [0, 1, 0, 2, 1, 0, 3]
+    labels = torch.eye(4)[kinds]
+    a, v = (z.numpy() / np.linalg.norm(z.numpy(), axis=1, keepdims=True) for z in (z_A, z_V))
+    logits = 5.0 * a @ v.T
+    total = 0.0
+    for i, kind in enumerate(kinds):
+        others = [j for j, other in enumerate(kinds) if other != kind] + [i]
+        total += logsumexp(logits[i, others]) - logits[i, i]
+        total += logsumexp(logits[others, i]) - logits[i, i]
+    found = cosine_info_nce(z_A, z_V, 5.0, sharing(labels))
+    assert found.item() == pytest.approx(total / 14, rel=1e-12)
+
+
+def test_labels_are_shared_by_any_in_common() -> None:
+    labels = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    assert sharing(labels).int().tolist() == [
+        [1, 1, 0, 0],
+        [1, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+    ]
+    assert torch.equal(sharing(torch.eye(5)), torch.eye(5, dtype=torch.bool))
+
+
+def test_a_batch_of_one_kind_has_no_negatives() -> None:
+    z_A, z_V = features(4, 3, 15).requires_grad_(), features(4, 3, 16)
+    loss = cosine_info_nce(z_A, z_V, 14.0, sharing(torch.ones(4, 1)))
+    loss.backward()
+    assert loss.item() == 0
+    assert z_A.grad is not None
+    assert not z_A.grad.any()
+
+
+def test_gradients_with_and_without_alike_pairs_are_differences() -> None:
+    z_A, z_V = features(5, 4, 17).double(), features(5, 4, 18).double()
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    for alike in (None, sharing(torch.eye(3)[[0, 1, 0, 2, 2]])):
+        assert torch.autograd.gradcheck(
+            lambda a, v, s, alike=alike: cosine_info_nce(a, v, s, alike),
+            (z_A.clone().requires_grad_(), z_V.clone().requires_grad_(), scale),
+        )
+
+
 # several processes
 
 N_PAIRS, DIM = 12, 10
@@ -187,7 +236,12 @@ def train_step(rank: int, world_size: int) -> dict[str, Tensor]:
     mine = slice(rank * N_PAIRS // world_size, (rank + 1) * N_PAIRS // world_size)
     heard, seen = features(N_PAIRS, DIM, 22)[mine], features(N_PAIRS, DIM, 23)[mine]
     found = {}
-    for loss in (euclidean_info_nce, cosine_info_nce, by_label):
+    kinds = torch.eye(3)[torch.arange(N_PAIRS) % 3][mine]
+
+    def masked(z_A: Tensor, z_V: Tensor) -> Tensor:
+        return cosine_info_nce(z_A, z_V, 4.0, sharing(kinds))
+
+    for loss in (euclidean_info_nce, cosine_info_nce, by_label, masked):
         model = encoder()
         if world_size > 1:
             model = DistributedDataParallel(model)

@@ -73,6 +73,26 @@ def test_esc50_of_real_sounds(tmp_path: Path, shared_data: Path) -> None:
     assert sorted(together.keys) == sorted(folds)
 
 
+def test_vggsound_of_real_clips(tmp_path: Path, shared_data: Path) -> None:
+    official, copy = shared_data / "lists/vggsound/hche11_test.csv", tmp_path / "copy"
+    copy.mkdir()
+    for path in (shared_data / "video/vggsound").glob("*_*0000.mp4"):
+        (copy / path.name).symlink_to(path.resolve())
+    listed = tmp_path / "vggsound.parquet"
+    manifest("import", "vggsound", str(official), "-o", str(listed), "--option", f"media={copy}")
+    sizes = ("steps.trim.width_px=64", "steps.trim.height_px=64")
+    index = executed(pipeline_of("soundguided_vggsound", listed, tmp_path / "run", *sizes))
+    assert len(index) > 1
+    label_of = {  # of id_000030.mp4,label
+        line[:11]: line.partition(",")[2].strip('"') for line in official.read_text().splitlines()
+    }
+    for _, row in index.iterrows():
+        assert tuple(row.labels) == (label_of[row.source_id],)
+        assert (row.split, row.n_samples, row.sample_rate_hz) == ("test", 10 * RATE_HZ, RATE_HZ)
+        assert len(row.frames) == 1
+        assert 4.5 < row.frames[0]["t_s"] < 5.5
+
+
 def test_urbansound8k(tmp_path: Path) -> None:
     """Ten folds, of lengths and rates as they come there, two sounds alike in all but the name."""
     top = tmp_path / "UrbanSound8K"

@@ -209,6 +209,10 @@ def cells(
     } | (given[JUDGE].get("parts") or {})
     trainer = {"train.shards": shards}
     for name, part in grid.inherited.items():
+        own = given[grid.trainer].get(name) or (given[JUDGE].get("parts") or {}).get(part)
+        if name in grid.published and own is None and not Path(parts[part]).is_dir():
+            del parts[part]  # the trainer knows what stands in its place
+            continue
         trainer[name] = given[grid.trainer].get(name) or parts[part]
         parts[part] = (given[JUDGE].get("parts") or {}).get(part) or trainer[name]
     judge: dict[str, Any] = {

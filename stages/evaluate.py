@@ -34,6 +34,7 @@ from stages.engine.fabric import set_float32_precision
 from stages.engine.launch import launch_work, stage_folder
 from stages.evaluation import scores
 from stages.evaluation.answers import preferences
+from stages.evaluation.exhibits import Showing
 from stages.evaluation.figures import guessed, judge_warnings, measured, reported
 from stages.evaluation.judged import Judged
 from stages.evaluation.judges import open_clip, open_judges, open_looks, open_pair_judges
@@ -105,6 +106,7 @@ def no_pictures(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
         "titles": {},
         "systems": {},
         "gap": {},
+        "exhibits": {},
         **reported({}, {}),
     }
 
@@ -231,12 +233,32 @@ def of_pictures(
             plots[its.name], results["plot"][its.name] = scores.gap_plot(
                 z_v, z_a, test.classes, method=settings.projection, most=PLOTTED, seed=seed
             )
+    drawings = {}
+    results["exhibits"] = {}
+    own_families = {its.name: its for its in systems.values() if its is not None}
+    for its in own_families.values():
+        if its.exhibits is None:
+            continue
+        showing = Showing(
+            studio=studio,
+            systems=[system.name for system in systems],
+            sampling=by_video,
+            projection=settings.projection,
+        )
+        for exhibit in its.exhibits(showing):
+            results["exhibits"][exhibit.name] = {
+                **asdict(exhibit.table),
+                "figures": exhibit.figures,
+            }
+            if exhibit.plot is not None:
+                drawings[exhibit.name] = exhibit.plot
     named = {system.name: own for system, own in samples.items()}
-    before = next((system.contents(studio) for system in systems if system.contents), None)
-    contents = None if before is None else frames_of(before).resized(side)
+    before = next((one for one in systems if one.starts or one.contents), None)
+    contents = None if before is None else judged(before).before.resized(side)
     write_items(folder / "study", test, named, settings.study_clips, contents)
     shown = {system.title: own for system, own in samples.items()}
-    return Evaluation(results, clips, plots, make_examples(shown, test.classes, EXAMPLES))
+    examples = make_examples(shown, test.classes, EXAMPLES)
+    return Evaluation(results, clips, plots, examples, drawings=drawings)
 
 
 def require_projection(method: Method) -> None:
@@ -270,6 +292,8 @@ def write(evaluation: Evaluation, store: Store) -> str:
         store.write_bytes(name, "".join(lines).encode())
     for name, svg in evaluation.plots.items():
         store.write_bytes(f"gap-{name}.svg", svg.encode())
+    for name, svg in evaluation.drawings.items():
+        store.write_bytes(f"{name}.svg", svg.encode())
     tree = json.dumps(evaluation.results, indent=1, ensure_ascii=False)
     store.write_bytes("results.json", tree.encode())
     return text

@@ -6,12 +6,13 @@ when they are called; `stages/families.py` is the table of all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stages.evaluation.exhibits import Exhibit, Showing
     from stages.evaluation.grid import Grid
     from stages.evaluation.hearing import Hearing
     from stages.evaluation.judged import Column, Figure
@@ -47,8 +48,8 @@ class Family:
     part. commands: of `stages.generate` that it alone has. benchmark: the paper's table beside
     which ours stands, its rows named as systems; papers: what else is reported. figures, columns:
     those it adds to the shared ones. spaces: features of the pictures and of the sounds of the test
-    clips in one space, for the modality gap. hearing: who names its sounds, without a picture.
-    ablations: the paper's grid.
+    clips in one space, for the modality gap. exhibits: what else is shown of its systems. hearing:
+    who names its sounds, without a picture. ablations: the paper's grid.
     """
 
     name: str
@@ -66,5 +67,6 @@ class Family:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     spaces: Callable[[Studio], tuple[FeatureTable, FeatureTable]] | None = None
+    exhibits: Callable[[Showing], Sequence[Exhibit]] | None = None
     hearing: Hearing | None = None
     ablations: Grid | None = None

@@ -33,8 +33,9 @@ class Grid:
     is scored: the pictures of `system`, or the sounds that the family `system` names, for which no
     picture is made. columns: its figures that the table shows; (): all. compared: those of single
     clips that are also shown over all seeds, and clip by clip against `full`. inherited: settings
-    of the trainer that name another part, each of which is the pipeline's own. rows: by name, the
-    last one `full`. by_default: those that need nothing more. class_setting: the trainer's setting
+    of the trainer that name another part, each of which is the pipeline's own; published: those of
+    them that may be left to the trainer where this pipeline trains none. rows: by name, the last
+    one `full`. by_default: those that need nothing more. class_setting: the trainer's setting
     for the number of classes, where a table goes by it.
     """
 
@@ -48,5 +49,6 @@ class Grid:
     columns: tuple[str, ...] = ()
     compared: tuple[str, ...] = ("R@1",)
     inherited: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[str, ...] = ()
     class_setting: str | None = None
     class_title: str = "Classes"

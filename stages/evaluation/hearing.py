@@ -29,9 +29,9 @@ class Listener:
 class Hearing:
     """How a family's listener is opened, and which of its parts hears.
 
-    open: raises as the family's painter does. In the place of the part another network may be
-    given, as a file or a folder that the family reads.
+    open: of what is given and the listener's name; raises as the family's painter does. In the
+    place of the part another network may be given, as a file or a folder that the family reads.
     """
 
     part: str
-    open: Callable[[Opening], Listener]
+    open: Callable[[Opening, str], Listener]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from avdata.errors import SettingsError
 from stages.evaluation.judges import Judges
 from stages.evaluation.scores import Sampling
 from stages.evaluation.studio import Studio
@@ -17,7 +18,7 @@ from stages.evaluation.wishes import RestylingSettings
 from stages.metrics.bootstrap import bootstrap_mean
 from stages.metrics.frechet import Reference
 from stages.metrics.retrieval import hits_at_k
-from stages.pairs.samples import Samples
+from stages.pairs.samples import Samples, frames_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -62,6 +63,26 @@ class Judged:
         """Similarities [N, C] of the pictures to the classes."""
         looks = self.judges.recall_looks
         return self.judges.recall.scores(self.studio.cache.of(self.samples, looks).values)
+
+    @cached_property
+    def before(self) -> Samples:
+        """The pictures that these were made of, of any size; raises SettingsError without any."""
+        system = self.system
+        if system.starts is not None:
+            return system.starts(self.studio)
+        if system.contents is not None:
+            return frames_of(system.contents(self.studio))
+        raise SettingsError(
+            f"system {system.name} is to be asked what became of the pictures it started from, but "
+            "its record names none: give System.contents or starts, or leave the figure out"
+        )
+
+    @cached_property
+    def similarity_before(self) -> NDArray[Any]:
+        """Similarities [N, C] of the pictures that these were made of."""
+        samples = self.before.resized(self.judged_px)
+        features = self.studio.cache.of(samples, self.judges.recall_looks)
+        return self.judges.recall.scores(features.values)
 
     @cached_property
     def seen(self) -> NDArray[np.float32]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from avdata.report.gallery import jpeg_uri
 from avdata.report.page import templates_of
 from stages.evaluation.cells import Table
+from stages.evaluation.exhibits import exhibit_tables
 from stages.evaluation.sound_tables import sound_tables
 from stages.evaluation.study import spread_over_classes
 from stages.evaluation.tables import (
@@ -40,7 +41,7 @@ class Evaluation:
     other figures that single clips have.
     plots: of each family with a common latent space, its plot (SVG). examples: a class and its
     pictures as data URIs, one a system. sounds: of each clip whose sound was named its key, source,
-    class and fold, and by listener whether its class was named.
+    class and fold, and by listener whether its class was named. drawings: plots of exhibits.
     """
 
     results: Mapping[str, Any]
@@ -48,6 +49,7 @@ class Evaluation:
     plots: Mapping[str, str]
     examples: Sequence[tuple[str, Sequence[str]]]
     sounds: Sequence[Mapping[str, Any]] = ()
+    drawings: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_examples(
@@ -94,6 +96,10 @@ def _values(evaluation: Evaluation) -> dict[str, Any]:
         "style": _style(),
         "systems": systems_table(results) if results["systems"] else None,
         "sounds": sound_tables(results),
+        "exhibits": [
+            (table, Markup(evaluation.drawings.get(name, "")))
+            for name, table in zip(results["exhibits"], exhibit_tables(results), strict=True)
+        ],
         "warnings": results["warnings"],
         "gaps": list(zip(gap_tables(results), map(Markup, evaluation.plots.values()), strict=True)),
         "restyled": restyled_tables(results),

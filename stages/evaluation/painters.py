@@ -78,11 +78,12 @@ class Painters:
     def _folder(self, stage: str) -> Path:
         return Path(self._run) / "stages" / stage
 
-    def listener(self, one: Family, part: str | None = None) -> Listener:
-        """Return who hears for a family; part: a file or folder in the place of its own."""
+    def listener(self, one: Family, name: str, path: str | None = None) -> Listener:
+        """Return who hears for a family; path: a file or folder in the place of its own part."""
         assert one.hearing is not None
+        others = {one.hearing.part: path} if path else {}
         with _told_makers(one):
-            return one.hearing.open(self._opening(one, {one.hearing.part: part} if part else {}))
+            return one.hearing.open(self._opening(one, others), name)
 
     def _opening(self, one: Family, others: Mapping[str, str]) -> Opening:
         given = {**self._parts, **others}

@@ -23,7 +23,7 @@ from avdata.seeding import rng_for
 from stages.evaluation.wishes import ARROW, PLACE
 from stages.metrics.rank import rank_correlation
 from stages.metrics.structure import edge_correlation
-from stages.pairs.samples import Samples, frames_of, sounds_of
+from stages.pairs.samples import Samples, sounds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,10 +104,14 @@ def follows(judged: Judged) -> dict[str, Any]:
     """Return how often the class that is named is the sound's, and how often the first picture's.
 
     Of pictures that showed another class than the sound's; between 0 and 1 for ties. Who names it
-    is the judge of R@k; chance is 1 / classes for both.
+    is the judge of R@k, of a first picture that is no frame of a clip too; chance is 1 / classes
+    for both.
     """
     number = {name: place for place, name in enumerate(judged.classes)}
-    before = np.array([number.get(name, -1) for name in _classes(judged, _contents(judged))])
+    if judged.system.starts is not None:
+        before = judged.similarity_before.argmax(axis=1)
+    else:
+        before = np.array([number.get(name, -1) for name in _classes(judged, _contents(judged))])
     rows = np.flatnonzero((before != judged.targets) & (before >= 0))
     if not len(rows):
         return {}
@@ -130,7 +134,7 @@ def louder(judged: Judged) -> dict[str, Any]:
 
     change: mean |after − before| over pixels and colours, full scale 1, at the size that was drawn.
     """
-    if judged.system.at_gain is None:
+    if judged.system.at_gain is None or not judged.restyling.gains:
         return {}
     gains = sorted(judged.restyling.gains)
     changes = []  # [K][N]
@@ -159,8 +163,8 @@ def _contents(judged: Judged) -> Clips:
     system = judged.system
     if system.contents is None:
         raise SettingsError(
-            f"system {system.name} is to be asked what became of the pictures it started from, but "
-            "its record names none: give System.contents, or leave the figure out"
+            f"system {system.name} is to be asked which clips the pictures it started from are of, "
+            "but its record names none: give System.contents, or leave the figure out"
         )
     return system.contents(judged.studio)
 
@@ -186,7 +190,7 @@ def _scenes(judged: Judged, clips: Clips) -> list[str]:
 
 def _pairs(judged: Judged, made: Samples) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Yield each picture it started from, brought to the size that was drawn, and the result."""
-    frames = frames_of(_contents(judged))
+    frames = judged.before
     for row in range(len(made)):
         (before,), (after,) = frames.read([row]), made.read([row])
         height, width = after.shape[:2]

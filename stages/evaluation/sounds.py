@@ -148,7 +148,7 @@ def named_sounds(
     ]
     found = {}
     for name, title, one, path in asked:
-        listener = painters.listener(one, path)
+        listener = painters.listener(one, name, path)
         hits, told = hits_of(listener, sounds, wish, cache)
         found[name] = {
             "title": title,

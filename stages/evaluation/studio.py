@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,21 +55,38 @@ class Studio:
             "number": number,
             "seed": self.seed,
         }
+        side, workers = painter.resolution_px, self.cache.workers
+        parts = pieces(range(len(asks)), self.cache.batch_size)
+
+        def batches() -> Iterator[NDArray[np.uint8]]:
+            for batch in ahead(parts, lambda rows: asks.read(rows, number), workers):
+                yield painter.paint(batch, self.seed)
+
+        return self.kept(identity, (len(asks), side), batches)
+
+    def kept(
+        self,
+        identity: Mapping[str, Any],
+        size: tuple[int, int],
+        batches: Callable[[], Iterator[NDArray[np.uint8]]],
+    ) -> Samples:
+        """Return the N pictures [N, R, R, 3] of this identity, made batch by batch once and kept.
+
+        size: N and R.
+        """
         store, name = Store(str(self.pictures)), f"{digest(identity)}.npy"
+        n, side = size
         if not store.exists(name):
             with store.writing(name) as path:
-                self._paint(path, painter, asks, number)
-        images = np.load(store.full(name), mmap_mode="r")  # [N, R, R, 3]
+                images = np.lib.format.open_memmap(path, "w+", np.uint8, (n, side, side, 3))
+                done = 0
+                for batch in batches():
+                    images[done : done + len(batch)] = batch
+                    done += len(batch)
+                images.flush()
+        kept = np.load(store.full(name), mmap_mode="r")
 
         def read(rows: Sequence[int]) -> list[NDArray[Any]]:
-            return [np.array(images[row]) for row in rows]
+            return [np.array(kept[row]) for row in rows]
 
-        return Samples("pictures", identity, len(images), read)
-
-    def _paint(self, path: Path, painter: Painter, asks: Asks, number: int) -> None:
-        side, parts = painter.resolution_px, pieces(range(len(asks)), self.cache.batch_size)
-        images = np.lib.format.open_memmap(path, "w+", np.uint8, (len(asks), side, side, 3))
-        read = ahead(parts, lambda rows: asks.read(rows, number), self.cache.workers)
-        for rows, batch in zip(parts, read, strict=True):
-            images[rows.start : rows.stop] = painter.paint(batch, self.seed)
-        images.flush()
+        return Samples("pictures", identity, len(kept), read)

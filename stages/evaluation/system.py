@@ -38,8 +38,9 @@ class System:
     `varies`: of another noise. figures: which apply, by their names in `evaluation/figures.py` or
     the family's own. hears: whether it rests on the sounds' features. contents: of each row the
     clip whose frame it starts from, where it restyles pictures (`evaluation/contents.py` chooses
-    them). at_gain: its pictures where all sounds are so many times as loud. by_default: whether it
-    is scored where no systems are named.
+    them). starts: the pictures themselves that it started from, where they are no frames of clips,
+    but made as its own are. at_gain: its pictures where all sounds are so many times as loud.
+    by_default: whether it is scored where no systems are named.
     """
 
     name: str
@@ -49,6 +50,7 @@ class System:
     varies: bool = False
     hears: bool = False
     contents: Callable[[Studio], Clips] | None = None
+    starts: Callable[[Studio], Samples] | None = None
     at_gain: Callable[[Studio, float], Samples] | None = None
     by_default: bool = True
 

@@ -14,6 +14,7 @@ from stages.evaluation.cells import (
     plain,
     with_interval,
 )
+from stages.evaluation.exhibits import exhibit_tables
 from stages.evaluation.sound_tables import sound_headline, sound_tables
 
 GAP_TITLES = {
@@ -46,7 +47,8 @@ def headline(results: Mapping[str, Any]) -> str:
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
     chapters = [] if not results["systems"] else [systems_table(results)]
-    chapters += [*restyled_tables(results), *gap_tables(results), *sound_tables(results)]
+    chapters += [*restyled_tables(results), *sound_tables(results)]
+    chapters += [*gap_tables(results), *exhibit_tables(results)]
     lead = " ".join([headline(results), *(f"**Warning:** {text}." for text in results["warnings"])])
     return markdown("Evaluation", lead, [*chapters, *paper_tables(results)])
 

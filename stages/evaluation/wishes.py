@@ -37,7 +37,8 @@ class RestylingSettings:
     )
     gains: tuple[float, ...] = setting(
         (0.25, 0.5, 1.0, 2.0),
-        "Factors of the fitted sound among which the louder is to change the picture more.",
+        "Factors of the fitted sound among which the louder is to change the picture more; []: "
+        "this is not asked.",
     )
 
     def __post_init__(self) -> None:
@@ -45,7 +46,8 @@ class RestylingSettings:
             raise ValueError(f"prompt must hold {PLACE}, the place of the labels: {self.prompt!r}")
         if bad := [change for change in self.changes if change.count(ARROW) != 1]:
             raise ValueError(f"changes are of the form picture{ARROW}sound, got {bad[0]!r}")
-        if len(set(self.gains)) < 2 or not all(g >= 0 and math.isfinite(g) for g in self.gains):
+        alone = len(set(self.gains)) < 2 and self.gains
+        if alone or not all(g >= 0 and math.isfinite(g) for g in self.gains):
             raise ValueError(f"gains must be two or more, 0 or above, got {list(self.gains)}")
 
 
@@ -58,7 +60,8 @@ class SoundSettings:
     )
     others: dict[str, str] = setting(
         {},
-        "Other sound encoders, by name: files or folders in the place of the family's own.",
+        "Other sound encoders, by name: files or folders in the place of the family's own. A name "
+        "that it knows as a kind, as wav2clip, tells how the file is read.",
         path=True,
     )
     folds: tuple[str, ...] = setting(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stages.evaluation.hearing import Hearing
 from stages.family import Family, Opening
 from stages.generation.commands import Option, positive, within
+from stages.sound_guided.ablations import GRID
 from stages.sound_guided.commands import COMMANDS
+from stages.sound_guided.paper import OTHERS
 from stages.sound_guided.systems import SYSTEMS
 
 if TYPE_CHECKING:
+    from stages.evaluation.exhibits import Exhibit, Showing
+    from stages.evaluation.hearing import Listener
     from stages.sound_guided.manipulator import Manipulator
 
 
@@ -19,6 +24,20 @@ def open_painter(opening: Opening) -> Manipulator:
 
     given: dict[str, Any] = {**opening.parts, **opening.options}
     return load_model(opening.run, **given, device=opening.device)
+
+
+def open_hearing(opening: Opening, name: str) -> Listener:
+    """Return the sound encoder and its texts; raises as `load_model` does."""
+    from stages.sound_guided.hearing import open_listener
+
+    return open_listener(opening, name)
+
+
+def show(showing: Showing) -> list[Exhibit]:
+    """Return what the paper shows of codes."""
+    from stages.sound_guided.exhibits import code_exhibits
+
+    return code_exhibits(showing)
 
 
 def _number(name: str, help_text: str, top: float = 1e6) -> Option:
@@ -69,4 +88,8 @@ FAMILY = Family(
     options=OPTIONS,
     systems=SYSTEMS,
     commands=COMMANDS,
+    papers=OTHERS,
+    exhibits=show,
+    hearing=Hearing(part="sound_clip", open=open_hearing),
+    ablations=GRID,
 )

@@ -6,10 +6,10 @@ images = model.paint([Ask(key="start", sound=rain)], seed=0)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avdata import weights
 from avdata.errors import SettingsError, nearest
@@ -26,6 +26,9 @@ from stages.sound_guided.manipulator import Manipulator
 from stages.stylegan2.generator import Generator
 from stages.stylegan2.published import load_generator
 from stages.text_image.model import DEFAULT, TextImage
+
+if TYPE_CHECKING:
+    import torch
 
 TRAINERS = {
     "stylegan2": "train_stylegan2",
@@ -64,7 +67,7 @@ def load_model(
     SettingsError for parts that do not fit together.
     """
     search = search_of(recipe, steps=move_steps, lr=move_lr, layers=moved_layers, **changes)
-    found = _paths(run, {"stylegan2": stylegan2, "sound_clip": sound_clip, "clip": clip})
+    found = found_parts(run, {"stylegan2": stylegan2, "sound_clip": sound_clip, "clip": clip})
     if "stylegan2" not in found:
         raise SettingsError(
             "nothing to move pictures in: give --run FOLDER, whose `python -m "
@@ -73,10 +76,7 @@ def load_model(
     where = painting_device(device)
     generator = _generator(Path(found["stylegan2"]))
     generator.to(where).requires_grad_(False)
-    heard = load_embedder(found["sound_clip"], ear, device=where) if "sound_clip" in found else None
-    eye = TextImage.load(found.get("clip") or _space_of(heard), device=where, too_long="error")
-    if heard is not None:
-        require_space(heard, eye, "sound-guided manipulation")
+    eye, heard = space_and_ear(found, ear, where)
     spread = spread_of(generator, where)
     projector = (
         ProjectorSettings() if invert_steps is None else ProjectorSettings(steps=invert_steps)
@@ -91,8 +91,22 @@ def load_model(
         faces=None if identity is None else load_identity(identity).to(where),
         codes=read_codes(codes, generator) if codes else None,
         device=where,
-        sources=_sources(found if identity is None else found | {"identity": identity}, eye),
+        sources=parts_sources(found if identity is None else found | {"identity": identity}, eye),
     )
+
+
+def space_and_ear(
+    found: Mapping[str, str | Path], ear: str, where: torch.device
+) -> tuple[TextImage, SoundEmbedder | None]:
+    """Return the text-image model and what hears beside it; None: no sound encoder is there.
+
+    found: where parts are. ear: kind of the sound encoder. Raises as `load_model` does.
+    """
+    heard = load_embedder(found["sound_clip"], ear, device=where) if "sound_clip" in found else None
+    eye = TextImage.load(found.get("clip") or _space_of(heard), device=where, too_long="error")
+    if heard is not None:
+        require_space(heard, eye, "sound-guided manipulation")
+    return eye, heard
 
 
 def search_of(recipe: str, **changes: Any) -> Search:
@@ -109,7 +123,9 @@ def search_of(recipe: str, **changes: Any) -> Search:
         raise SettingsError(f"the search: {error}") from None
 
 
-def _paths(run: str | Path | None, given: dict[str, str | Path | None]) -> dict[str, str | Path]:
+def found_parts(
+    run: str | Path | None, given: Mapping[str, str | Path | None]
+) -> dict[str, str | Path]:
     """Return where each part is: as given, or the run's, if its training has finished there."""
     found = {part: path for part, path in given.items() if path is not None}
     if run is None:
@@ -135,7 +151,8 @@ def _space_of(heard: SoundEmbedder | None) -> str:
     return getattr(heard, "space_name", None) or DEFAULT
 
 
-def _sources(found: dict[str, str | Path], eye: TextImage) -> dict[str, dict[str, str]]:
+def parts_sources(found: dict[str, str | Path], eye: TextImage) -> dict[str, dict[str, str]]:
+    """Return of each part its file and SHA-256."""
     sources = {"clip": {"file": eye.name, "sha256": str(eye.fingerprint()["sha256"])}}
     for part, path in found.items():
         if part == "clip":

@@ -52,7 +52,7 @@ class Words(Encoder):
         return np.array([WORDS[text.split()[-1]] for text in texts], np.float32)
 
 
-def open_listener(opening: Opening) -> Listener:
+def open_listener(opening: Opening, name: str) -> Listener:
     """Return the toy; its part is a file that says how much it blurs and whether it knows words."""
     told = {"blur": 1.0, "words": True}
     if "ear" in opening.parts:

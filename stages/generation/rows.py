@@ -26,7 +26,7 @@ from stages.generation.sheets import (
     share_panel,
     sound_panel,
 )
-from stages.generation.sounds import amplitude, fit, spoken, together
+from stages.generation.sounds import amplitude, clipped_share, fit, spoken, together
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stages.nn.sphere import Way
 
 Toward = Literal["made", "own"]
+CLIPPED = 0.01  # share of samples at full scale from which on it is said
 
 
 def sound_rows(
@@ -188,9 +189,11 @@ def sound_row(
     heard_s = min(sound.duration_s, longest_s)
     level = "" if gain_db is None else f", {spoken(gain_db)}"
     filled = "repeated" if spec.fill == "tile" else "then silence"
+    clipped = clipped_share(sound)
+    hurt = f"; clipped: {clipped:.0%} of it is at full scale" if clipped > CLIPPED else ""
     return SheetRow(
         title=f"{sound.name}{level}",
-        note=f"{heard_s:.4g} s" + (f", {filled}" if sound.duration_s < longest_s else ""),
+        note=f"{heard_s:.4g} s" + (f", {filled}" if sound.duration_s < longest_s else "") + hurt,
         panel=heard_panel(columns.painter, louder.samples),
         images=columns.of(louder, noise_key),
         headings=columns.headings,
@@ -199,6 +202,7 @@ def sound_row(
             "duration_s": sound.duration_s,
             "gain_db": gain_db or 0.0,
             "noise_key": noise_key,
+            "clipped_share": clipped,
         },
     )
 

@@ -22,6 +22,18 @@ from stages.generation.inputs import Sound
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+FULL_SCALE = 0.999  # of 1: from here on a sample counts as cut off
+
+
+def clipped_share(sound: Sound) -> float:
+    """Return the share of a recording's samples that lie at full scale, where it was cut off.
+
+    0 for a sound that is fitted: its level was set since, and tells nothing of the recording.
+    """
+    if sound.fitted or not len(sound.samples):
+        return 0.0
+    return float((np.abs(sound.samples) >= FULL_SCALE).mean())
+
 
 def amplitude(gain_db: float) -> float:
     """Return the factor 10^(g / 20) of a gain in decibels; -inf is 0."""

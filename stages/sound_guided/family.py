@@ -70,6 +70,35 @@ OPTIONS = (
         ("--mask",),
         {"choices": ("squared", "literal", "even"), "help": "reading of the layer mask (squared)"},
     ),
+    Option(
+        ("--unchecked-faces",),
+        {"action": "store_true", "help": "hold identities even where CLIP sees no face"},
+    ),
+    Option(
+        ("--inverter",),
+        {
+            "default": "projector",
+            "metavar": "FILE",
+            "help": "a pSp or e4e encoder that finds pictures again, in the projector's place",
+        },
+    ),
+    Option(
+        ("--inverter-kind",),
+        {"choices": ("psp", "e4e"), "help": "which it is, where its file does not tell"},
+    ),
+    Option(
+        ("--compare",),
+        {
+            "default": "pyramid",
+            "metavar": "VIEWS",
+            "help": "what the projector compares: pyramid (pixels), clip, or a VGG-19's file",
+        },
+    ),
+    Option(
+        ("--invert-space",),
+        {"choices": ("w", "w+"), "help": "one latent for all layers, or one for each (w+)"},
+    ),
+    _number("--invert-lr", "the projector's peak learning rate (0.1)"),
     Option(("--invert-steps",), {"type": positive, "help": "of finding a picture again (1000)"}),
 )
 

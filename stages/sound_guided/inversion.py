@@ -1,4 +1,6 @@
-"""A picture found again among a generator's latents, by search: the projector of StyleGAN2.
+"""A picture found again among a generator's latents: by an encoder, or by search.
+
+The search is the projector of StyleGAN2.
 
 Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, Appendix D: from
 the mean latent, 1000 steps of Adam at 0.1, the rate ramped up and down, and noise on the latent
@@ -9,7 +11,7 @@ that fades, so that the search leaves poor minima:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -21,7 +23,9 @@ from avdata.strict import setting, to_tree
 from stages.engine.optim import ramped
 from stages.engine.rng import generator_for
 from stages.engine.settings import bounded
-from stages.sound_guided.codes import LatentGenerator, Spread
+from stages.nn.vgg import Vgg19
+from stages.sound_guided.codes import LatentGenerator, Spread, fitting
+from stages.stylegan2.encoders import SEEN_PX, PictureEncoder
 
 Views = Callable[[Tensor], Sequence[Tensor]]
 """Pictures [B, 3, R, R] in [-1, 1] → what of them is compared, [B, ...] each."""
@@ -64,6 +68,34 @@ def pyramid(pictures: Tensor) -> list[Tensor]:
     while len(found) < SCALES and found[-1].shape[-1] >= 16:
         found.append(F.avg_pool2d(found[-1], 2))
     return found
+
+
+def also_seen(seen: Callable[[Tensor], Tensor]) -> Views:
+    """Return views of the pyramid, and of unit features such as CLIP's, at ‖a − b‖²."""
+
+    def views(pictures: Tensor) -> list[Tensor]:
+        features = seen(pictures)
+        return [*pyramid(pictures), features * features.shape[1] ** 0.5]
+
+    return views
+
+
+def also_layers(network: Vgg19) -> Views:
+    """Return views of the pyramid, and of VGG-19's layers at 256 px at most.
+
+    As in LPIPS without its weights (Zhang et al., CVPR 2018): at each place a unit vector, whose
+    squared differences are summed over channels and averaged over places.
+    """
+
+    def views(pictures: Tensor) -> list[Tensor]:
+        small = pictures.clamp(-1, 1)
+        if small.shape[-1] > SEEN_PX:
+            small = F.adaptive_avg_pool2d(small, SEEN_PX)
+        layers = network((small + 1) / 2)
+        units = [F.normalize(layer, dim=1) * layer.shape[1] ** 0.5 for layer in layers]
+        return [*pyramid(pictures), *units]
+
+    return views
 
 
 def distance(views: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
@@ -126,3 +158,27 @@ class Projector:
             optimizer.step()
         codes = best_w.expand(-1, generator.n_latents, -1).contiguous()
         return codes, torch.stack(curve)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Codes that a published encoder tells in one pass. source: its file and SHA-256."""
+
+    encoder: PictureEncoder
+    generator: LatentGenerator
+    source: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        fitting(self.encoder.latent_avg, self.generator, self.source["file"])
+
+    def identity(self) -> dict[str, Any]:
+        return {"encoder": self.source["sha256"]}
+
+    @torch.no_grad()
+    def invert(self, pictures: Tensor, keys: Sequence[str], seed: int) -> Tensor:
+        """Return codes [B, L, W] of pictures [B, 3, R, R]; nothing is drawn at random."""
+        if pictures.shape[-1] != SEEN_PX:
+            size = (SEEN_PX, SEEN_PX)
+            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+        codes: Tensor = self.encoder(pictures)
+        return codes

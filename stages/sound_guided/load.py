@@ -20,9 +20,11 @@ from stages.generation.opening import painting_device, source_of, wrong_kind
 from stages.nn.ir_se import load_identity
 from stages.sound_guided.codes import read_codes, spread_of
 from stages.sound_guided.embedder import SoundEmbedder, load_embedder, require_space
-from stages.sound_guided.inversion import Projector, ProjectorSettings
+from stages.sound_guided.inversion import Inverter, Space
+from stages.sound_guided.inverters import PROJECTOR, PYRAMID, encoder_of, projector_of
 from stages.sound_guided.latent_optimisation import RECIPES, Search
 from stages.sound_guided.manipulator import Manipulator
+from stages.stylegan2.encoders import Kind
 from stages.stylegan2.generator import Generator
 from stages.stylegan2.published import load_generator
 from stages.text_image.model import DEFAULT, TextImage
@@ -48,20 +50,29 @@ def load_model(
     ear: str = "sound_clip",
     recipe: str = "stylegan2",
     codes: Sequence[str | Path] = (),
+    inverter: str | Path = PROJECTOR,
+    inverter_kind: Kind | None = None,
+    compare: str | Path = PYRAMID,
     invert_steps: int | None = None,
+    invert_lr: float | None = None,
+    invert_space: Space | None = None,
     move_steps: int | None = None,
     move_lr: float | None = None,
     moved_layers: int | None = None,
+    unchecked_faces: bool = False,
     device: str = "auto",
     **changes: Any,
 ) -> Manipulator:
     """Return the parts of a run's output, or those given in their place.
 
-    stylegan2: a training's folder or a published generator (.pkl, .pt, .safetensors). sound_clip: a
-    training's folder, or a file of the kind `ear` says (embedder.py); without one, texts guide
-    alone. clip: a text-image model, by name or folder; else the run's, else that of the sounds.
-    identity: ArcFace's IR-SE-50, which λ_ID needs. recipe, changes: a search of RECIPES, and its
-    fields that differ; None changes nothing. codes: files of saved codes to start from.
+    stylegan2: a training's folder or a published generator (.pkl, .pt, .safetensors), by file or
+    name. sound_clip: a training's folder, or a file of the kind `ear` says (embedder.py); without
+    one, texts guide alone. clip: a text-image model, by name or folder; else the run's, else that
+    of the sounds. identity: ArcFace's IR-SE-50, which λ_ID needs. recipe, changes: a search of
+    RECIPES, and its fields that differ; None changes nothing. codes: files of saved codes to start
+    from. inverter: "projector", or a pSp or e4e encoder's file. compare: what the projector
+    compares, "pyramid" (pixels), "clip" beside it, or the layers of a VGG-19, by file or name.
+    unchecked_faces: hold identities whether or not there is a face.
 
     Raises CheckpointError or WeightsError for a file that is missing or holds another model, and
     SettingsError for parts that do not fit together.
@@ -78,16 +89,20 @@ def load_model(
     generator.to(where).requires_grad_(False)
     eye, heard = space_and_ear(found, ear, where)
     spread = spread_of(generator, where)
-    projector = (
-        ProjectorSettings() if invert_steps is None else ProjectorSettings(steps=invert_steps)
-    )
+    if str(inverter) == PROJECTOR:
+        asked = {"steps": invert_steps, "lr": invert_lr, "space": invert_space}
+        settings = {name: value for name, value in asked.items() if value is not None}
+        found_inverter: Inverter = projector_of(generator, spread, eye, compare, where, settings)
+    else:
+        found_inverter = encoder_of(generator, inverter, inverter_kind, where)
     return Manipulator(
         generator=generator,
         space=eye,
         embedder=heard,
         search=search,
         spread=spread,
-        inverter=Projector(generator, spread, projector),
+        inverter=found_inverter,
+        check_faces=not unchecked_faces,
         faces=None if identity is None else load_identity(identity).to(where),
         codes=read_codes(codes, generator) if codes else None,
         device=where,
@@ -138,12 +153,12 @@ def found_parts(
 
 
 def _generator(path: Path) -> Generator:
-    if path.is_dir() or not path.exists():
+    if path.is_dir() or not (path.exists() or str(path) in weights.entries()):
         network, metadata = load_checkpoint(path)
         if not isinstance(network, Generator):
             raise wrong_kind(path, metadata["model"], "stylegan2", TRAINERS["stylegan2"])
         return network
-    return load_generator(path)
+    return load_generator(weights.resolve(path))
 
 
 def _space_of(heard: SoundEmbedder | None) -> str:

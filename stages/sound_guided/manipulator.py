@@ -30,6 +30,8 @@ from stages.nn.pictures import as_images, as_pictures
 from stages.nn.sphere import angle_rad, interpolated, unit_norm
 from stages.sound_guided.codes import LatentGenerator, Spread, noise_of, truncated
 from stages.sound_guided.encoders import HeardEncoder
+from stages.sound_guided.faces import require_faces
+from stages.sound_guided.guidance import directions, guides, told
 from stages.sound_guided.latent_optimisation import (
     Features,
     Moved,
@@ -70,8 +72,9 @@ class TextImageSpace(Protocol):
 class Manipulator:
     """A generator, a space in which pictures and guidance meet, and a search, on one device.
 
-    embedder: of sounds; None: texts and pictures guide alone. codes: saved starts
-    [N, L, W] in the place of random ones. sources: of each part, its file and SHA-256.
+    embedder: of sounds; None: texts and pictures guide alone. check_faces: refuse to hold an
+    identity where there is no face. codes: saved starts [N, L, W] in the place of random ones.
+    sources: of each part, its file and SHA-256.
     """
 
     generator: LatentGenerator
@@ -81,6 +84,7 @@ class Manipulator:
     spread: Spread
     inverter: Inverter
     faces: Features | None = None
+    check_faces: bool = True
     codes: Tensor | None = None
     device: torch.device
     sources: Mapping[str, Mapping[str, str]]
@@ -189,7 +193,7 @@ class Manipulator:
         """
         contents = [ask.picture for ask in asks]
         several = self.search.starts > 1
-        directions = [self.guidance([ask])[0] if several and _told(ask) else None for ask in asks]
+        directions = [self.guidance([ask])[0] if several and told(ask) else None for ask in asks]
         return self.pictures_of(self._starts(asks, contents, seed, directions))
 
     @torch.no_grad()
@@ -217,6 +221,8 @@ class Manipulator:
         )
 
     def _moves(self, guidance: Tensor, starts: Tensor, watch: Watch | None = None) -> list[Moved]:
+        if self.faces is not None and self.search.identity_weight and self.check_faces:
+            require_faces(self.space, list(self.pictures_of(starts)))
         parts = (torch.split(given, self.at_once) for given in (guidance, starts))
         batches = list(zip(*parts, strict=True))
         with steps_shown("moving pictures", self.search.steps * len(batches)) as progress:
@@ -237,38 +243,12 @@ class Manipulator:
 
     def guidance(self, asks: Sequence[Ask]) -> Tensor:
         """Return the direction of each ask, [N, D]; what several share is encoded once."""
-        for ask in asks:
-            if ask.style is not None or not (ask.sound or ask.text or ask.picture):
-                raise SettingsError(
-                    f"{ask.key}: a picture is moved by a sound, a text, or another picture; it "
-                    "takes no style, and needs one of them"
-                )
-        sounds = {id(ask.sound): ask.sound for ask in asks if ask.sound is not None}
-        texts = list(dict.fromkeys(ask.text for ask in asks if ask.text))
-        guides = [ask.picture for ask in asks if _guides(ask) and ask.picture is not None]
-        pictures = {id(picture): picture for picture in guides}
-        known: dict[Any, Tensor] = {}
-        if sounds:
-            known |= zip(sounds, self.heard(list(sounds.values())), strict=True)
-        if texts:
-            known |= zip(texts, self.told(texts), strict=True)
-        if pictures:
-            images = [picture.image for picture in pictures.values()]
-            known |= zip(pictures, self.shown(images), strict=True)
-        rows = []
-        for ask in asks:
-            if _guides(ask):
-                rows.append(known[id(ask.picture)])
-                continue
-            given = [known[id(ask.sound)]] if ask.sound is not None else []
-            given += [known[ask.text]] if ask.text else []
-            rows.append(given[0] if len(given) == 1 else interpolated(given[0], given[1], 0.5))
-        return torch.stack(rows)
+        return directions(self, asks)
 
     def starts(self, asks: Sequence[Ask], seed: int, guidance: Tensor) -> Tensor:
         """Return where each ask starts, codes [N, L, W]; guidance [N, D] chooses the best of
         several random starts."""
-        contents = [None if _guides(ask) else ask.picture for ask in asks]
+        contents = [None if guides(ask) else ask.picture for ask in asks]
         return self._starts(asks, contents, seed, list(guidance))
 
     def _starts(
@@ -327,15 +307,6 @@ class Manipulator:
                 (f"{seed}/{key}", code) for key, code in zip(keys, codes, strict=True)
             )
         return {key: self._found[f"{seed}/{key}"] for key in wanted}
-
-
-def _guides(ask: Ask) -> bool:
-    """Tell whether the ask's picture is what guides: there is neither sound nor text."""
-    return not _told(ask)
-
-
-def _told(ask: Ask) -> bool:
-    return ask.sound is not None or bool(ask.text)
 
 
 def _digest(picture: Picture) -> str:

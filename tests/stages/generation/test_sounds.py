@@ -11,7 +11,7 @@ from scipy import signal
 from avdata.audio.spectrograms import spectrogram
 from avdata.errors import SettingsError
 from stages.generation.inputs import Sound
-from stages.generation.sounds import amplitude, fit, mixed
+from stages.generation.sounds import amplitude, clipped_share, fit, mixed
 from tests.stages.tiny_scenes import RATE_HZ, SPEC, tone
 
 
@@ -33,6 +33,16 @@ def test_decibels() -> None:
     assert amplitude(20) == pytest.approx(10)
     assert amplitude(-6.0206) == pytest.approx(0.5, rel=1e-6)
     assert amplitude(float("-inf")) == 0
+
+
+def test_a_recording_that_was_cut_off_is_known() -> None:
+    wave = 2 * np.sin(np.arange(16_000) / 50)
+    cut = np.clip(wave, -1, 32767 / 32768).astype(np.float32)
+    share = clipped_share(Sound("loud", cut, RATE_HZ))
+    assert share == pytest.approx(2 / 3, abs=0.01)  # |sin| is above one half
+    assert clipped_share(Sound("soft", cut / 2, RATE_HZ)) == 0
+    assert clipped_share(Sound("louder", cut, RATE_HZ, fitted=True)) == 0
+    assert clipped_share(Sound("none", cut[:0], RATE_HZ)) == 0
 
 
 def test_a_mix_is_the_sum_with_gains_cut_at_full_scale() -> None:

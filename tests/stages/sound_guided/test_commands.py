@@ -113,6 +113,13 @@ def test_volume_and_latents(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(made(folder, capsys, *words)["rows"]) == 3
 
 
+def test_a_clipped_sound_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = np.clip(4 * tone(300, spec=SPEC).samples, -1, 1)
+    soundfile.write(folder / "loud.wav", loud, 16_000)
+    row = made(folder, capsys, "sound", "@loud.wav", "-n", "1")["rows"][1]
+    assert re.search(r"; clipped: 6[67]% of it is at full scale$", row["note"])
+
+
 def test_what_cannot_be_done_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silent = folder / "silent.wav"
     soundfile.write(silent, np.zeros(16_000), 16_000)

@@ -9,12 +9,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
 
 from avdata.errors import SettingsError, WeightsError
 from stages.nn.pictures import as_pictures
+from stages.nn.vgg import Vgg19
 from stages.sound_guided.codes import fitting, mixed_layers, read_codes, spread_of
-from stages.sound_guided.inversion import Projector, ProjectorSettings, distance, pyramid
-from tests.stages.sound_guided.tiny import CPU, generator, picture
+from stages.sound_guided.inversion import (
+    Encoded,
+    Projector,
+    ProjectorSettings,
+    also_layers,
+    also_seen,
+    distance,
+    pyramid,
+)
+from tests.stages.sound_guided.tiny import CPU, Eye, generator, picture
 
 
 def projector(**changes: object) -> Projector:
@@ -106,3 +117,43 @@ def test_layers_of_two_codes_are_mixed() -> None:
     mixed = mixed_layers(audio, text)
     assert (mixed[:, :9] == 0).all()
     assert (mixed[:, 9:] == 1).all()
+
+
+def test_features_are_compared_beside_pixels() -> None:
+    wanted, other = pictures(5), pictures(6)
+    network = Vgg19(width=24, levels=2).eval()
+    pixels = distance(pyramid(wanted), pyramid(other))
+    with torch.no_grad():
+        layers = [network((x + 1) / 2) for x in (wanted, other)]
+        own = sum((1 - F.cosine_similarity(a, b)).mean() * 2 for a, b in zip(*layers, strict=True))
+        views = also_layers(network)
+        together = distance(views(wanted), views(other))
+    torch.testing.assert_close(together - pixels, own[None], rtol=1e-3, atol=1e-4)
+    eye = Eye()
+    with torch.no_grad():
+        views = also_seen(eye.seen)
+        cosine = (eye.seen(wanted) * eye.seen(other)).sum()
+        together = distance(views(wanted), views(other))
+    torch.testing.assert_close(together - pixels, 2 - 2 * cosine[None], rtol=1e-3, atol=1e-4)
+
+
+class Halves(nn.Module):
+    """An encoder in whose codes the upper and the lower half of a picture lie."""
+
+    latent_avg = torch.zeros(6, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[-1] == 256
+        halves = x.reshape(len(x), 3, 2, 128, 256).mean(dim=(1, 3, 4))  # [B, 2]
+        return halves[:, [0, 0, 0, 1, 1, 1], None].expand(-1, -1, 8)
+
+
+def test_an_encoder_tells_codes_in_one_pass() -> None:
+    source = {"file": "e4e.pt", "sha256": "2" * 64}
+    found = Encoded(Halves(), generator(), source)  # type: ignore[arg-type]
+    codes = found.invert(pictures(5), ["any"], seed=0)
+    assert codes.shape == (1, 6, 8)
+    upper = pictures(5)[:, :, :8].mean()
+    torch.testing.assert_close(codes[0, 0, 0], upper, rtol=0, atol=0.01)
+    with pytest.raises(SettingsError, match=r"e4e\.pt holds a code of shape \[1, 6, 8\]"):
+        Encoded(Halves(), generator(32), source)  # type: ignore[arg-type]

@@ -90,8 +90,9 @@ class Settings:
     init_from: str | None = setting(
         None,
         "Start from a training's folder or file, or from weights of ImageNet: Swin-T in the layout "
-        "of timm or transformers, ResNet-18 in torchvision's.",
-        path=True,
+        "of timm or transformers (a path, or swin_t_imagenet of the weights table), ResNet-18 in "
+        "torchvision's.",
+        path="optional",
     )
     lr: float = setting(1e-3, "Peak learning rate of Adam.")
     beta1: float = setting(0.9, "Adam's first decay, which the paper calls momentum.")

@@ -23,6 +23,10 @@ def start_from(encoder: SoundEncoder, path: str | Path) -> list[str]:
     or WeightsError, which say what does not fit, and SettingsError for a tiny encoder.
     """
     file = weights.resolve(path)
+    if not file.exists():
+        raise CheckpointError(
+            f"init_from: there is no {path}; give a path, or a name that `avdata weights` lists"
+        )
     if file.is_dir() or describes_itself(file):
         return _start_from_training(encoder, file)
     if isinstance(encoder.features, Swin):

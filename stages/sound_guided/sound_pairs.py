@@ -34,7 +34,7 @@ from stages.pairs.clips import (
 from stages.pairs.features import FOLDER, FeatureCache
 from stages.pairs.samples import every_frame_of
 from stages.pairs.texts import TextTable, text_table
-from stages.sound_guided.texts import TextSettings, label_texts, said_otherwise
+from stages.sound_guided.texts import TextSettings, label_texts, said_otherwise, without_synonyms
 from stages.sound_guided.weak_pairs import WeakPairs
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ class SoundData:
             {n for clips in self.clips.values() for own in clips.labels for n in own}
         )
         plain = label_texts(self.labels, texts)
+        if lacking := without_synonyms(plain, texts):
+            run.note(lacking)
         ways = said_otherwise(plain, texts, run.seed)
         cache = FeatureCache(run.folder.parent / FOLDER, workers=train.workers)
         self.texts: TextTable = text_table(

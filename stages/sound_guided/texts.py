@@ -12,7 +12,7 @@ from avdata.seeding import rng_for
 from avdata.strict import setting
 from stages.engine.settings import bounded
 from stages.sound_guided.text_augment import TextAugment
-from stages.sound_guided.wordnet import find_wordnet
+from stages.sound_guided.wordnet import WEIGHTS, find_wordnet
 
 SHOWN = 3  # labels in a message
 
@@ -69,6 +69,29 @@ def label_texts(labels: Iterable[str], settings: TextSettings) -> dict[str, tupl
         label: tuple(settings.prompt.replace("{}", text) for text in texts)
         for label, texts in found.items()
     }
+
+
+def without_synonyms(texts: Mapping[str, Sequence[str]], settings: TextSettings) -> str:
+    """Return what is to be known of texts that have no synonyms; empty if at least half have some.
+
+    Raises SettingsError for a folder that is none of WordNet.
+    """
+    if settings.variants == 1:
+        return ""
+    wordnet = settings.wordnet if settings.wordnet is not None else find_wordnet()
+    if wordnet is None:
+        return (
+            "no WordNet on this machine: texts are said otherwise by swaps alone; install Debian's "
+            f"wordnet-base, or run: avdata weights get {WEIGHTS}"
+        )
+    augment, every = TextAugment(wordnet), [text for own in texts.values() for text in own]
+    unknown = [text for text in every if not augment.knows(text)]
+    if 2 * len(unknown) <= len(every):
+        return ""
+    return (
+        f"{len(unknown)} of {len(every)} texts have no synonyms in {wordnet}, such as "
+        f"{', '.join(map(repr, unknown[:SHOWN]))}: WordNet knows English alone"
+    )
 
 
 def said_otherwise(

@@ -13,6 +13,7 @@ import soundfile
 from rich.console import Console
 from typer.testing import CliRunner
 
+from avdata import weights
 from avdata.audio.spec import SOUND_GUIDED
 from avdata.cli.manifest import app
 from avdata.config import Pipeline, load_pipeline
@@ -22,8 +23,10 @@ from avdata.run.executors import executor
 from avdata.run.pipeline import run
 from avdata.run.progress import Progress
 from avdata.shards.views import View
+from avdata.strict import build
 from avdata.tables import write_clips
 from stages.pairs.clips import read_clips
+from stages.train_sound_clip import Settings, front_end
 from tests.media_factory import make_video, noise_track
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,3 +172,13 @@ def test_audioset_and_vggsound_together(tmp_path: Path) -> None:
 def test_all_hear_at_the_rate_of_the_front_end(name: str) -> None:
     pipeline = load_pipeline(ROOT / f"pipelines/soundguided_{name}.yaml")
     assert pipeline.steps.trim.sample_rate_hz == SOUND_GUIDED.sample_rate_hz
+
+
+@pytest.mark.parametrize("name", ["vggsound", "audioset"])
+def test_the_trainings_are_the_papers(name: str) -> None:
+    pipeline = load_pipeline(ROOT / f"pipelines/soundguided_{name}.yaml")
+    training = build(Settings, pipeline.stages["train_sound_clip"], name)
+    assert (training.train.batch_size, training.train.epochs) == (384, 50)
+    assert (training.lr, training.beta1, training.weight_decay) == (1e-3, 0.9, 1e-4)
+    assert front_end(training).sample_rate_hz == pipeline.steps.trim.sample_rate_hz
+    assert {training.clip, training.init_from} <= set(weights.entries())

@@ -362,7 +362,8 @@ def test_an_earlier_training_is_a_start(pipeline: Path, capsys: pytest.CaptureFi
         (("arch=resnet18",), ["width is of tiny alone"]),
         (("texts.prompt='a sound'",), ["prompt must hold {} once"]),
         (("texts.file=/nowhere.yaml",), ["/nowhere.yaml"]),
-        (("init_from=/nowhere.pth",), ["/nowhere.pth", "swin_t or resnet18"]),
+        (("init_from=/nowhere.pth",), ["there is no /nowhere.pth", "`avdata weights` lists"]),
+        ((f"init_from={__file__}",), [__file__, "swin_t or resnet18"]),
     ],
 )
 def test_messages(

@@ -8,7 +8,14 @@ import pytest
 
 from avdata.errors import SettingsError
 from stages.sound_guided.text_augment import TextAugment
-from stages.sound_guided.texts import TextSettings, class_text, label_texts, said_otherwise
+from stages.sound_guided.texts import (
+    TextSettings,
+    class_text,
+    label_texts,
+    said_otherwise,
+    without_synonyms,
+)
+from tests.stages.sound_guided.tiny_wordnet import write_wordnet
 
 LABELS = ["dog_bark", "sea waves"]
 
@@ -73,6 +80,21 @@ def test_other_ways_are_few_different_and_the_same_each_time(
     assert said_otherwise(texts, settings, seed=3) == found
     assert any(said_otherwise(texts, settings, seed=s) != found for s in range(4, 8))
     assert said_otherwise(texts, TextSettings(variants=1), seed=3) == texts
+
+
+def test_texts_that_have_no_synonyms_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"a": ("dog bark", "Regen"), "b": ("car",)}
+    monkeypatch.setattr("stages.sound_guided.texts.find_wordnet", lambda: None)
+    assert "run: avdata weights get wordnet" in without_synonyms(texts, TextSettings())
+    assert without_synonyms(texts, TextSettings(variants=1)) == ""
+    known = TextSettings(wordnet=str(write_wordnet(tmp_path / "wordnet")))
+    assert without_synonyms(texts, known) == ""  # one of three
+    foreign = {"a": ("Regen", "Hund"), "b": ("car",)}
+    told = without_synonyms(foreign, known)
+    assert told.startswith("2 of 3 texts have no synonyms in ")
+    assert "'Regen', 'Hund': WordNet knows English alone" in told
 
 
 def test_texts_of_a_file_alone_get_insertions(

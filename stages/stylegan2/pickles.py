@@ -55,6 +55,10 @@ def array(*_: Any) -> Any:
     return np.ndarray((0,), dtype=np.uint8)
 
 
+def scalar(*_: Any) -> None:
+    """Return nothing in the place of a number that a layer remembers: no weight is one."""
+
+
 def tensor(
     data: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
 ) -> Tensor:
@@ -77,6 +81,8 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("dnnlib.util", "EasyDict"): Table,
     ("numpy.core.multiarray", "_reconstruct"): array,
     ("numpy._core.multiarray", "_reconstruct"): array,
+    ("numpy.core.multiarray", "scalar"): scalar,
+    ("numpy._core.multiarray", "scalar"): scalar,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }

@@ -47,8 +47,11 @@ def load_generator(path: str | Path) -> Generator:
     Its sizes are read off the tensors. Raises WeightsError, naming what is missing or left over,
     for a file in neither layout.
     """
-    path = Path(path)
-    tensors = read_pickle(path) if path.suffix == ".pkl" else _tensors(path)
+    return generator_of(read_generator(Path(path)), path)
+
+
+def generator_of(tensors: Mapping[str, Tensor], path: str | Path) -> Generator:
+    """Return the generator with these tensors; raises WeightsError, which names the file."""
     named = renamed(tensors)
     try:
         generator = Generator(**sizes(named))
@@ -71,8 +74,13 @@ def load_generator(path: str | Path) -> Generator:
     return generator.eval()
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file, of its averaged generator where it holds several networks."""
+def read_generator(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, of its averaged generator where it holds several networks.
+
+    Nothing in it is executed. Raises WeightsError for a file that holds none.
+    """
+    if path.suffix == ".pkl":
+        return read_pickle(path)
     content = read_plain(path)
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds no table of tensors: is it a checkpoint of weights?")

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "image_encoder": {"engine", "losses", "nn", *TABLES},
     "localizer": {"engine", "losses", "nn", *TABLES},
     "stylegan2": {"engine", "losses", "nn", *TABLES},
+    "stylegan3": {"stylegan2", "engine", "losses", "nn", *TABLES},
     "text_image": {"engine", "losses", "nn", *TABLES},
     "pairs": {"engine", "image_encoder", "nn", *TABLES},
 }

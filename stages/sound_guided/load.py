@@ -26,7 +26,8 @@ from stages.sound_guided.latent_optimisation import RECIPES, Search
 from stages.sound_guided.manipulator import Manipulator
 from stages.stylegan2.encoders import Kind
 from stages.stylegan2.generator import Generator
-from stages.stylegan2.published import load_generator
+from stages.stylegan3.generator import Generator as StyleGan3
+from stages.stylegan3.published import load_generator
 from stages.text_image.model import DEFAULT, TextImage
 
 if TYPE_CHECKING:
@@ -65,10 +66,11 @@ def load_model(
 ) -> Manipulator:
     """Return the parts of a run's output, or those given in their place.
 
-    stylegan2: a training's folder or a published generator (.pkl, .pt, .safetensors), by file or
-    name. sound_clip: a training's folder, or a file of the kind `ear` says (embedder.py); without
-    one, texts guide alone. clip: a text-image model, by name or folder; else the run's, else that
-    of the sounds. identity: ArcFace's IR-SE-50, which λ_ID needs. recipe, changes: a search of
+    stylegan2: a training's folder or a published generator, StyleGAN3 too (.pkl, .pt,
+    .safetensors), by file or name. sound_clip: a training's folder, or a file of the kind `ear`
+    says (embedder.py); without one, texts guide alone. clip: a text-image model, by name or folder;
+    else the run's, else that of the sounds.
+    identity: ArcFace's IR-SE-50, which λ_ID needs. recipe, changes: a search of
     RECIPES, and its fields that differ; None changes nothing. codes: files of saved codes to start
     from. inverter: "projector", or a pSp or e4e encoder's file. compare: what the projector
     compares, "pyramid" (pixels), "clip" beside it, or the layers of a VGG-19, by file or name.
@@ -152,7 +154,7 @@ def found_parts(
     return found
 
 
-def _generator(path: Path) -> Generator:
+def _generator(path: Path) -> Generator | StyleGan3:
     if path.is_dir() or not (path.exists() or str(path) in weights.entries()):
         network, metadata = load_checkpoint(path)
         if not isinstance(network, Generator):

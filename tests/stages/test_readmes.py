@@ -14,7 +14,7 @@ STAGES = Path(__file__).parents[2] / "stages"
 
 
 @pytest.mark.parametrize(
-    "name", [*FAMILIES, "localizer", "image_encoder", "stylegan2", "text_image"]
+    "name", [*FAMILIES, "localizer", "image_encoder", "stylegan2", "stylegan3", "text_image"]
 )
 def test_it_names_what_exists(name: str) -> None:
     folder = STAGES / name

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from avdata.errors import SettingsError, WeightsError
 from stages.engine.errors import CheckpointError
@@ -17,8 +18,10 @@ from stages.family import Opening
 from stages.generation.painter import Ask
 from stages.sound_guided.latent_optimisation import RECIPES
 from stages.sound_guided.load import load_model, search_of
+from stages.stylegan3.generator import Generator as StyleGan3
 from tests.stages.sound_guided.tiny import SIDE, tone
 from tests.stages.sound_guided.tiny_run import FEW, SPEC, make_run, save_ear
+from tests.stages.stylegan3.test_published import published
 from tests.stages.text_image.tiny_models import letters_vocabulary, save_clip
 
 
@@ -103,6 +106,25 @@ def test_a_text_that_is_too_long_is_refused(run: Path) -> None:
     model = load_model(run, **FEW, device="cpu")
     with pytest.raises(SettingsError, match="texts are too long"):
         model.told(["rain " * 100])
+
+
+def test_a_stylegan3_is_moved_by_the_same_program(run: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = StyleGan3(resolution=32, z_dim=8, w_dim=8, base=256, most=8)
+    torch.nn.init.normal_(network.synthesis.waves.affine.weight)
+    save_file(published(network), tmp_path / "three.safetensors")
+    model = load_model(
+        run,
+        stylegan2=tmp_path / "three.safetensors",
+        recipe="stylegan3",
+        starts=2,
+        move_steps=4,
+        device="cpu",
+    )
+    asks = [Ask(key="x", text="ocean"), Ask(key="y", sound=tone(440, spec=SPEC))]
+    before, made = model.before(asks, 0), model.paint(asks, seed=0)
+    assert before.shape == made.shape == (2, 32, 32, 3)
+    assert (before != made).any(axis=(1, 2, 3)).all()
 
 
 def test_codes_of_files_are_starts(run: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Latent optimisation: a step against its plain composition, and a batch against one by one.
 
-    python -m benchmarks.bench_manipulation [--resolution 256] [--steps 3] [--images 16]
+    python -m benchmarks.bench_manipulation [--resolution 256] [--steps 2] [--images 16]
 
 The step: StyleGAN2 and CLIP ViT-B/32 with random weights, one code. The plain composition writes
 the equations as they stand, around the same networks: gradients reach all weights, and the source
@@ -8,8 +8,8 @@ is made and seen again in each step. Both begin with the same code; "gap" is the
 difference of their losses. Aim: at most 0.7 × its time.
 
 The batch: codes moved at once and one by one; on a CPU with the demo's networks, as large ones are
-bound by arithmetic there, whatever the batch. "apart" is how far codes end up from each other at
-most. Aim: at least 2 × the pictures per second.
+bound by arithmetic there, whatever the batch. "apart" is how much the losses on the way, which begin
+at 1, differ at most. Aim: at least 2 × the pictures per second.
 
 On a CPU time is that of one thread, so that what else runs on the machine does not count.
 """
@@ -144,10 +144,11 @@ def bench_batch(arguments: argparse.Namespace, device: torch.device) -> None:
         if tiny
         else {"resolution": arguments.resolution, "base": arguments.base}
     )
-    n, steps = arguments.images, 4 * arguments.steps
+    n, steps = arguments.images, 6 * arguments.steps
     problem = Problem(sizes, n, device, tiny=tiny)
     singles = [slice(row, row + 1) for row in range(n)]
-    apart = torch.cat([problem.ours(steps, row).ws for row in singles]) - problem.ours(steps).ws
+    alone = torch.cat([problem.ours(steps, row).loss for row in singles], dim=1)
+    apart = float((alone - problem.ours(steps).loss).abs().max())
     works = {
         "one by one": lambda: [problem.ours(steps, row) for row in singles],
         "a batch": lambda: problem.ours(steps),
@@ -160,10 +161,7 @@ def bench_batch(arguments: argparse.Namespace, device: torch.device) -> None:
         print(
             f"{name:12}{rate:8.1f} steps of a picture a second {rate / rates['one by one']:6.2f} ×"
         )
-    print(
-        f"{n} pictures at {sizes['resolution']} px, apart {float(apart.abs().max()):.1e}; aim: "
-        f"{BATCH_AIM:g} ×"
-    )
+    print(f"{n} pictures at {sizes['resolution']} px, apart {apart:.1e}; aim: {BATCH_AIM:g} ×")
 
 
 def main() -> None:
@@ -171,8 +169,8 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--base", type=int, default=32768)
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("highest")

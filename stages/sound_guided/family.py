@@ -48,9 +48,10 @@ OPTIONS = (
     Option(
         ("--recipe",),
         {
-            "choices": ("stylegan2", "stylegan3"),
+            "choices": ("stylegan2", "faces", "stylegan3"),
             "default": "stylegan2",
-            "help": "how codes are moved, as a whole: the paper's, or that for StyleGAN3",
+            "help": "how codes are moved, as a whole: the paper's for scenes, its weights for "
+            "faces, or that for StyleGAN3",
         },
     ),
     Option(
@@ -98,6 +99,7 @@ OPTIONS = (
         ("--invert-space",),
         {"choices": ("w", "w+"), "help": "one latent for all layers, or one for each (w+)"},
     ),
+    _number("--invert-noise", "search the noise too, held white so firmly (0; as published 1e5)"),
     _number("--invert-lr", "the projector's peak learning rate (0.1)"),
     Option(("--invert-steps",), {"type": positive, "help": "of finding a picture again (1000)"}),
 )

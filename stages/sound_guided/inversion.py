@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
+from avdata.errors import SettingsError
 from avdata.strict import setting, to_tree
 from stages.engine.optim import ramped
 from stages.engine.rng import generator_for
 from stages.engine.settings import bounded
+from stages.losses.white_noise import autocorrelation
 from stages.nn.vgg import Vgg19
 from stages.sound_guided.codes import LatentGenerator, Spread, fitting
 from stages.stylegan2.encoders import SEEN_PX, PictureEncoder
@@ -44,10 +47,15 @@ class ProjectorSettings:
     space: Space = setting("w+", "One latent for all layers (w), or one for each (w+).")
     jitter: float = setting(0.05, "Noise on the latent at first, in its deviations.")
     jitter_share: float = setting(0.75, "Share of the steps after which there is none.")
+    noise_weight: float = setting(
+        0.0,
+        "Above 0 (1e5 as published): the generator's noise is searched too, held white with this "
+        "weight; it takes up what no latent makes, and is dropped.",
+    )
 
     def __post_init__(self) -> None:
         bounded(self, "steps", "lr", "jitter_share", above=0)
-        bounded(self, "jitter", least=0)
+        bounded(self, "jitter", "noise_weight", least=0)
 
 
 class Inverter(Protocol):
@@ -104,6 +112,42 @@ def distance(views: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     return torch.stack(each).sum(dim=0)
 
 
+def noise_maps(
+    generator: LatentGenerator, rngs: Sequence[torch.Generator], device: torch.device
+) -> dict[str, Tensor]:
+    """Return maps [B, 1, S, S] in the place of the generator's noise, by its name there.
+
+    Raises SettingsError for a generator that has none, as StyleGAN3.
+    """
+    synthesis = generator.synthesis
+    assert isinstance(synthesis, nn.Module)
+    sides = {
+        name: own.shape[-1] for name, own in synthesis.named_buffers() if name.endswith("noise")
+    }
+    if not sides:
+        raise SettingsError("noise_weight: this generator has no noise to search; set it to 0")
+    drawn = {
+        name: torch.stack([torch.randn(1, side, side, generator=rng) for rng in rngs])
+        for name, side in sides.items()
+    }
+    return {name: own.to(device).requires_grad_() for name, own in drawn.items()}
+
+
+def made(generator: LatentGenerator, ws: Tensor, maps: dict[str, Tensor]) -> Tensor:
+    """Return the pictures of codes, with these maps in the place of the generator's noise."""
+    if not maps:
+        return generator.synthesis(ws)
+    assert isinstance(generator.synthesis, nn.Module)
+    pictures: Tensor = functional_call(generator.synthesis, maps, (ws,))
+    return pictures
+
+
+def standardised(noise: Tensor) -> Tensor:
+    """Return maps [B, 1, S, S] of mean 0 and mean square 1."""
+    noise = noise - noise.mean(dim=(1, 2, 3), keepdim=True)
+    return noise * noise.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt()
+
+
 @dataclass(frozen=True)
 class Projector:
     """Searches codes by gradient. views: what is compared; named: says which, for results."""
@@ -134,7 +178,9 @@ class Projector:
         mean = self.spread.mean
         w = mean.expand(len(pictures), layers, -1).clone().requires_grad_()
         rngs = [generator_for(seed, "project", key, torch.device("cpu")) for key in keys]
-        optimizer = torch.optim.Adam([w], lr=settings.lr)
+        maps = noise_maps(generator, rngs, mean.device) if settings.noise_weight else {}
+        searched = [w, *maps.values()]
+        optimizer = torch.optim.Adam(searched, lr=settings.lr)
         best = torch.full((len(pictures),), torch.inf, device=mean.device)
         best_w, curve = w.detach().clone(), []
         for step in range(1, settings.steps + 2):
@@ -145,17 +191,24 @@ class Projector:
                 noise = torch.stack([torch.randn(w.shape[1:], generator=rng) for rng in rngs])
                 tried = w + self.spread.deviation * settings.jitter * fade * noise.to(w.device)
             ws = tried.expand(-1, generator.n_latents, -1)
-            error = distance(self.views(generator.synthesis(ws)), wanted)
+            error = distance(self.views(made(generator, ws, maps)), wanted)
             curve.append(error.detach())
             better = error.detach() < best
             best = torch.where(better, error.detach(), best)
             best_w = torch.where(better[:, None, None], tried.detach(), best_w)
             if step > settings.steps:
                 break
-            (w.grad,) = torch.autograd.grad(error.sum(), (w,))
+            white = [autocorrelation(own).sum() for own in maps.values()]
+            loss = error.sum() + settings.noise_weight * sum(white)
+            gradients = torch.autograd.grad(loss, searched)
+            for one, gradient in zip(searched, gradients, strict=True):
+                one.grad = gradient
             for group in optimizer.param_groups:
                 group["lr"] = ramped(step, settings.steps, settings.lr, up=UP, down=DOWN)
             optimizer.step()
+            with torch.no_grad():
+                for own in maps.values():
+                    own.copy_(standardised(own))
         codes = best_w.expand(-1, generator.n_latents, -1).contiguous()
         return codes, torch.stack(curve)
 

@@ -29,7 +29,7 @@ from stages.sound_guided.codes import LatentGenerator, Spread
 Features = Callable[[Tensor], Tensor]
 """Pictures [B, 3, R, R] in [-1, 1] → unit features [B, D], differentiable."""
 
-Recipe = Literal["stylegan2", "stylegan3"]
+Recipe = Literal["stylegan2", "faces", "stylegan3"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,7 @@ class Search:
 
 RECIPES: dict[Recipe, Search] = {
     "stylegan2": Search(),
+    "faces": Search(reg_weight=0.008, identity_weight=0.004),
     "stylegan3": Search(
         steps=200,
         lr=0.03,
@@ -78,7 +79,7 @@ RECIPES: dict[Recipe, Search] = {
         starts=32,
     ),
 }
-"""The paper's with StyleGAN2, and that for StyleGAN3 (AFHQ)."""
+"""The paper's with StyleGAN2, for scenes and for faces, and that for StyleGAN3 (AFHQ)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def load_model(
     invert_steps: int | None = None,
     invert_lr: float | None = None,
     invert_space: Space | None = None,
+    invert_noise: float | None = None,
     move_steps: int | None = None,
     move_lr: float | None = None,
     moved_layers: int | None = None,
@@ -80,6 +81,11 @@ def load_model(
     SettingsError for parts that do not fit together.
     """
     search = search_of(recipe, steps=move_steps, lr=move_lr, layers=moved_layers, **changes)
+    if search.identity_weight and identity is None:
+        raise SettingsError(
+            f"identity_weight is {search.identity_weight:g}, and no network knows faces: give "
+            "--identity model_ir_se50.pth, or set --identity-weight 0"
+        )
     found = found_parts(run, {"stylegan2": stylegan2, "sound_clip": sound_clip, "clip": clip})
     if "stylegan2" not in found:
         raise SettingsError(
@@ -93,6 +99,7 @@ def load_model(
     spread = spread_of(generator, where)
     if str(inverter) == PROJECTOR:
         asked = {"steps": invert_steps, "lr": invert_lr, "space": invert_space}
+        asked["noise_weight"] = invert_noise
         settings = {name: value for name, value in asked.items() if value is not None}
         found_inverter: Inverter = projector_of(generator, spread, eye, compare, where, settings)
     else:

@@ -23,7 +23,10 @@ from stages.sound_guided.inversion import (
     also_layers,
     also_seen,
     distance,
+    made,
+    noise_maps,
     pyramid,
+    standardised,
 )
 from tests.stages.sound_guided.tiny import CPU, Eye, generator, picture
 
@@ -50,6 +53,36 @@ def test_own_pictures_are_found_again(space: str, share: float) -> None:
     assert (error < share * curve[0]).all()
     alike = (codes == codes[:, :1]).all()
     assert bool(alike) == (space == "w")
+
+
+def test_noise_can_be_searched_too() -> None:
+    """It takes up what the code cannot make, and stays white."""
+    network = generator()
+    wanted = pictures(5) + 0.2 * torch.randn(
+        1, 3, 16, 16, generator=torch.Generator().manual_seed(1)
+    )
+    spread = spread_of(network, CPU)
+    found = {
+        weight: Projector(network, spread, ProjectorSettings(steps=60, noise_weight=weight))
+        .search(wanted, ["a"], seed=0)[1]
+        .min()
+        for weight in (0.0, 1e-9, 1e5)
+    }
+    assert found[1e-9] < found[1e5]
+    assert found[1e-9] < 0.9 * found[0.0]
+    rngs = [torch.Generator().manual_seed(n) for n in range(2)]
+    maps = noise_maps(network, rngs, CPU)
+    assert [own.shape[-1] for own in maps.values()] == [4, 8, 8, 16, 16]
+    ws = network.latents(torch.randn(2, 8))
+    before = [own.clone() for own in network.buffers()]
+    made(network, ws, maps)
+    assert all(map(torch.equal, before, network.buffers()))
+    fixed = {name: own.expand(2, 1, -1, -1) for name, own in network.synthesis.named_buffers()}
+    own = {name: value for name, value in fixed.items() if name in maps}
+    torch.testing.assert_close(made(network, ws, own), network.synthesis(ws))
+    unit = standardised(3 + 2 * torch.randn(2, 1, 8, 8))
+    torch.testing.assert_close(unit.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(unit.square().mean(dim=(1, 2, 3)), torch.ones(2))
 
 
 def test_a_batch_changes_no_picture() -> None:

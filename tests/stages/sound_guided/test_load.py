@@ -69,6 +69,8 @@ def test_the_family_opens_it(run: Path) -> None:
 def test_searches_by_name() -> None:
     assert search_of("stylegan3") == RECIPES["stylegan3"]
     assert search_of("stylegan2", lr=0.1, psi=None).lr == 0.1
+    faces = search_of("faces")
+    assert (faces.reg_weight, faces.identity_weight) == (0.008, 0.004)
     with pytest.raises(SettingsError, match="no recipe is called 'stylegan4'"):
         search_of("stylegan4")
     with pytest.raises(SettingsError, match="lr must be greater than 0"):
@@ -80,6 +82,8 @@ def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
         load_model(None)
     with pytest.raises(CheckpointError, match="has not finished"):
         load_model(tmp_path)
+    with pytest.raises(SettingsError, match=r"0\.004, and no network knows faces: give --identity"):
+        load_model(run, recipe="faces")
     with pytest.raises(CheckpointError, match="has not finished"):
         load_model(run, sound_clip=tmp_path / "nothing")
     with pytest.raises(CheckpointError, match=r"no stylegan2; give --stylegan2 what train_stylega"):

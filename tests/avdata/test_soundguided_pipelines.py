@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -25,9 +26,13 @@ from avdata.run.progress import Progress
 from avdata.shards.views import View
 from avdata.strict import build
 from avdata.tables import write_clips
+from stages.evaluate import Settings as Evaluation
+from stages.evaluate import evaluate
 from stages.pairs.clips import read_clips
+from stages.sound_guided.sound_encoder import audio_spec
 from stages.train_sound_clip import Settings, front_end
 from tests.media_factory import make_video, noise_track
+from tests.stages.sound_guided import tiny_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE_HZ = 44_100
@@ -50,7 +55,9 @@ def executed(pipeline: Pipeline) -> pandas.DataFrame:
     return pandas.read_parquet(Path(pipeline.output) / "shards/index.parquet")
 
 
-def test_esc50_of_real_sounds(tmp_path: Path, shared_data: Path) -> None:
+def test_esc50_of_real_sounds(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = tmp_path / "ESC-50-master"
     (archive / "audio").mkdir(parents=True)
     (archive / "meta").mkdir()
@@ -62,7 +69,8 @@ def test_esc50_of_real_sounds(tmp_path: Path, shared_data: Path) -> None:
     (archive / "meta/esc50.csv").write_text(official)
     listed = tmp_path / "esc50.csv"
     manifest("import", "esc50", str(archive / "meta/esc50.csv"), "-o", str(listed))
-    index = executed(pipeline_of("soundguided_esc50", listed, tmp_path / "run"))
+    pipeline = pipeline_of("soundguided_esc50", listed, tmp_path / "run")
+    index = executed(pipeline)
     # The first field of a name is its fold, the last its class.
     folds = {f"esc50-{path.stem}": f"fold{path.name[0]}" for path in chosen}
     assert len(set(folds.values())) > 1
@@ -72,8 +80,23 @@ def test_esc50_of_real_sounds(tmp_path: Path, shared_data: Path) -> None:
     category = {f"esc50-{row[0][:-4]}": (row[3],) for row in rows}
     for key, labels in zip(index.key, index.labels, strict=True):
         assert tuple(labels) == category[key]
-    together = read_clips(str(tmp_path / "run"), sorted(set(folds.values())), frames="none")
+    there = sorted(set(folds.values()))
+    together = read_clips(str(tmp_path / "run"), there, frames="none")
     assert sorted(together.keys) == sorted(folds)
+
+    # A sound encoder that has learnt nothing names the classes, in the folds that are there.
+    monkeypatch.setattr(tiny_run, "SPEC", audio_spec(duration_s=1, sample_rate_hz=RATE_HZ))
+    trained = tiny_run.make_run(tmp_path / "trained") / "stages"
+    tree: dict[str, Any] = pipeline.stages["evaluate"]
+    parts = {part: str(trained / f"train_{part}") for part in ("sound_clip", "clip")}
+    sounds = {**tree["sounds"], "folds": there, "probe": False}  # no class is in two folds
+    settings = {**tree, "parts": parts, "sounds": sounds}
+    found = evaluate(pipeline, build(Evaluation, settings, "esc50")).results["sounds"]
+    assert found["splits"] == Counter(folds.values())
+    assert found["classes"] == sorted({category[key][0] for key in folds})
+    named = found["listeners"]["sound_guided"]["figures"]["zero_shot"]
+    assert set(named["by_fold"]) == set(there)
+    assert 0 <= named["value"] <= 1
 
 
 def test_vggsound_of_real_clips(tmp_path: Path, shared_data: Path) -> None:
@@ -182,3 +205,15 @@ def test_the_trainings_are_the_papers(name: str) -> None:
     assert (training.lr, training.beta1, training.weight_decay) == (1e-3, 0.9, 1e-4)
     assert front_end(training).sample_rate_hz == pipeline.steps.trim.sample_rate_hz
     assert {training.clip, training.init_from} <= set(weights.entries())
+
+
+@pytest.mark.parametrize(("name", "count"), [("esc50", 5), ("urbansound8k", 10)])
+def test_all_official_folds_are_scored(name: str, count: int) -> None:
+    pipeline = load_pipeline(ROOT / f"pipelines/soundguided_{name}.yaml")
+    settings = build(Evaluation, pipeline.stages["evaluate"], name)
+    folds = tuple(f"fold{n + 1}" for n in range(count))
+    assert settings.sounds.folds == folds == tuple(pipeline.steps.shard.splits)
+    assert settings.sounds.listeners == ("sound_guided",)
+    assert not settings.pictures
+    training = load_pipeline(ROOT / "pipelines/soundguided_vggsound.yaml")
+    assert settings.parts["sound_clip"].startswith(f"runs/{training.name}/")

@@ -26,9 +26,11 @@ from avdata.run.progress import Progress
 from avdata.shards.views import View
 from avdata.strict import build
 from avdata.tables import write_clips
+from stages.ablate import Settings as Ablations
 from stages.evaluate import Settings as Evaluation
 from stages.evaluate import evaluate
 from stages.pairs.clips import read_clips
+from stages.sound_guided.ablations import GRID
 from stages.sound_guided.sound_encoder import audio_spec
 from stages.train_sound_clip import Settings, front_end
 from tests.media_factory import make_video, noise_track
@@ -217,3 +219,14 @@ def test_all_official_folds_are_scored(name: str, count: int) -> None:
     assert not settings.pictures
     training = load_pipeline(ROOT / "pipelines/soundguided_vggsound.yaml")
     assert settings.parts["sound_clip"].startswith(f"runs/{training.name}/")
+
+
+def test_the_ablations_are_rows_of_the_grid() -> None:
+    pipeline = load_pipeline(ROOT / "pipelines/soundguided_vggsound.yaml")
+    rows = build(Ablations, pipeline.stages["ablate"], "vggsound").rows
+    assert rows is not None
+    assert set(GRID.rows) - set(rows) == {"resnet18"}
+    settings = build(Evaluation, pipeline.stages["evaluate"], "vggsound")
+    sounds = load_pipeline(ROOT / "pipelines/soundguided_esc50.yaml")
+    assert settings.shards == f"runs/{sounds.name}"
+    assert settings.sounds.folds == tuple(sounds.steps.shard.splits)

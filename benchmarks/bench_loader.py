@@ -33,7 +33,9 @@ import numpy as np
 from avdata.shards.views import View, view_audio, view_image
 
 BATCH = 32
-N_SAMPLES = 160_000
+SOUND_S = 10
+RATE_HZ = 16_000
+N_SAMPLES = SOUND_S * RATE_HZ
 VIEW = View(image_size_px=224, crop_area=(0.5, 1.0), flip=True, audio_s=10.0)
 RNG = np.random.default_rng(0)
 Epoch = Callable[[], Iterable[int]]  # gives batch sizes
@@ -58,7 +60,9 @@ NEEDS = {"webdataset": ("webdataset",), "mosaic": ("torch", "streaming")}
 NEEDS |= {"litdata": ("torch", "litdata"), "avdata": (), "bare": ()}
 
 
-def make_clips(count: int, audio_format: str) -> Iterator[tuple[str, bytes, bytes]]:
+def make_clips(
+    count: int, audio_format: str, rate_hz: int = RATE_HZ
+) -> Iterator[tuple[str, bytes, bytes]]:
     """Give key, JPEG (about 80 kB) and sound of each clip: 1/f noise, as photographs have."""
     from avdata.audio import encode
     from avdata.frames import encode_jpeg
@@ -74,16 +78,22 @@ def make_clips(count: int, audio_format: str) -> Iterator[tuple[str, bytes, byte
     texture = (255 * (texture - texture.min()) / np.ptp(texture)).astype(np.uint8)
     for number in range(count):
         y, x = rng.integers(0, 1024, 2)
-        walk = np.cumsum(rng.standard_normal(N_SAMPLES))
-        sound = 0.5 * walk / np.abs(walk).max() + 0.02 * rng.standard_normal(N_SAMPLES)
+        walk, noise = rng.standard_normal((2, SOUND_S * rate_hz))
+        walk = np.cumsum(walk)
+        sound = 0.5 * walk / np.abs(walk).max() + 0.02 * noise
         yield (
             f"{number:06d}",
             encode_jpeg(texture[y : y + 512, x : x + 512], 90),
-            encode((sound * 32767).clip(-32768, 32767).astype(np.int16), 16_000, audio_format),
+            encode((sound * 32767).clip(-32768, 32767).astype(np.int16), rate_hz, audio_format),
         )
 
 
-def pack(root: Path, clips: Iterable[tuple[str, bytes, bytes]], audio_format: str) -> None:
+def pack(
+    root: Path,
+    clips: Iterable[tuple[str, bytes, bytes]],
+    audio_format: str,
+    rate_hz: int = RATE_HZ,
+) -> None:
     """Write the clips as avdata packs them, which is also what webdataset reads."""
     from avdata.clip import Clip, Frame, Media, Selection, Status
     from avdata.config import ShardSettings
@@ -97,7 +107,7 @@ def pack(root: Path, clips: Iterable[tuple[str, bytes, bytes]], audio_format: st
     for key, jpeg, sound in clips:
         audio, frame = tar.add(f"{key}.{audio_format}", sound), tar.add(f"{key}.jpg", jpeg)
         frames = (Frame(0.0, frame.offset, frame.bytes),)
-        size = {"sample_rate_hz": 16_000, "n_samples": N_SAMPLES, "width_px": 512}
+        size = {"sample_rate_hz": rate_hz, "n_samples": SOUND_S * rate_hz, "width_px": 512}
         media = Media("media.tar", audio, audio_format, height_px=512, frames=frames, **size)
         rows.append(
             Clip(

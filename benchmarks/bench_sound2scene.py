@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 
 from avdata.audio.spec import SOUND2SCENE
 from benchmarks.bench_loader import make_clips, pack
+from benchmarks.clock import in_turns, waited
 from stages.engine.batches import Batches
 from stages.engine.optim import adam
 from stages.losses.info_nce import euclidean_info_nce
@@ -67,22 +67,6 @@ def make_step(device: torch.device, *, live: bool, fast: bool) -> Step:
     return step
 
 
-def seconds(device: torch.device, run: Callable[[], None], steps: int) -> float:
-    """Return the time of one of `steps` calls: on the clock, on a CPU that of its one thread."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    wait(device)
-    started = clock()
-    for _ in range(steps):
-        run()
-    wait(device)
-    return (clock() - started) / steps
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def compare(device: torch.device, batch: int, rounds: int, steps: int) -> Step:
     """Print each variant's time per step and its ratio to the peer; return the fast step."""
     sound = torch.randint(-9000, 9000, (batch, SOUND2SCENE.n_samples), dtype=torch.int16)
@@ -99,16 +83,7 @@ def compare(device: torch.device, batch: int, rounds: int, steps: int) -> Step:
         ),
         "ours: cached features, fast": partial(fast, sound, features),
     }
-    best = dict.fromkeys(variants, float("inf"))
-    for run in variants.values():
-        seconds(device, run, 2 if device.type == "cuda" else 1)  # compiles, picks algorithms
-    for _ in range(rounds):
-        for name, run in variants.items():
-            best[name] = min(best[name], seconds(device, run, steps))
-    peer = next(iter(best.values()))
-    print(f"{'batch ' + str(batch):46}{'ms per step':>12}{'samples/s':>11}{'ratio':>8}")
-    for name, took in best.items():
-        print(f"{name:46}{1000 * took:12.1f}{batch / took:11.1f}{peer / took:8.2f}")
+    in_turns(variants, device, rounds=rounds, steps=steps, batch=batch)
     return fast
 
 
@@ -127,13 +102,7 @@ def data_wait(device: torch.device, step: Step, batch: int, steps: int, workers:
 
         source = PairSource(reader, batch_size=batch, seed=0, workers=workers)
         batches = Batches(source, convert)
-        step(*next(batches))
-        wait(device)
-        before, started = batches.waited_s, time.perf_counter()
-        for _ in range(steps):
-            step(*next(batches))
-        wait(device)
-        share = (batches.waited_s - before) / (time.perf_counter() - started)
+        share = waited(batches, lambda batch: step(*batch), device, steps)
         print(f"waiting for the loader with {workers} threads: {100 * share:.1f} % of the time")
 
 

@@ -14,21 +14,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from avdata.audio.spec import SOUND_GUIDED
 from avdata.clip import Selection, Status
 from avdata.store import Store
 from avdata.tables import write_clips
 from stages.engine.checkpoint import load_model, load_weights
-from stages.engine.launch import launch
+from stages.engine.launch import launch, read_settings
 from stages.engine.metrics_log import read_metrics
 from stages.sound_guided import sound_pairs
 from stages.sound_guided.embedder import MODEL, load_embedder, require_space
+from stages.sound_guided.objective import Terms
 from stages.sound_guided.sound_encoder import SoundEncoder
 from stages.sound_guided.sound_pairs import SoundReader
 from stages.text_image.model import TextImage
-from stages.train_sound_clip import NAME, Settings, train
+from stages.train_sound_clip import NAME, Settings, front_end, train
 from tests.clip_factory import ClipFactory
 from tests.shard_factory import pack
 from tests.stages.evaluation_run import COLOURS, PITCHES_HZ
+from tests.stages.programs import ROOT
 from tests.stages.tell_ranks import weights_of_two_ranks
 from tests.stages.text_image.tiny_models import letters_vocabulary, save_clip
 
@@ -192,6 +195,19 @@ def test_one_batch_is_learnt_to_the_optimum(
     assert 0 < last["image"] < on_the_axes + 5e-3
     assert last["loss"] < 0.02
     assert last["zero_shot"] == 1
+
+
+@pytest.mark.parametrize("name", ["vggsound", "audioset"])
+def test_the_pipeline_files_are_the_paper(name: str) -> None:
+    path = ROOT / f"pipelines/soundguided_{name}.yaml"
+    _, settings = read_settings(str(path), [], NAME, Settings)
+    assert (settings.lr, settings.beta1, settings.weight_decay) == (1e-3, 0.9, 1e-4)
+    assert (settings.train.batch_size, settings.train.epochs) == (384, 50)
+    assert settings.restart_epochs == 10
+    assert (settings.arch, settings.clip) == ("swin_t", "clip_vit_b32")
+    assert front_end(settings) == SOUND_GUIDED
+    assert settings.terms == Terms()
+    assert settings.data.held_out_share is not None  # their lists have no val split
 
 
 # terms and options

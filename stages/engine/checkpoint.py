@@ -76,10 +76,25 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
             text = json.dumps(metadata, sort_keys=True)
             # "format" is what transformers looks for, whose models some products are.
             save_file(own, beside, {METADATA_KEY: text, "format": "pt"})
+            _order_metadata(beside)
             _sync(beside)
             os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _order_metadata(file: Path) -> None:
+    """Sort what a weights file says of itself, which safetensors writes in any order: the same
+    weights make the same bytes. The header is the length of a JSON text, 8 bytes, and this text."""
+    with file.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise RuntimeError(f"the header of {file} grew from {length} to {len(text)} bytes")
+        opened.seek(8)
+        opened.write(text.ljust(length))
 
 
 def load_weights(

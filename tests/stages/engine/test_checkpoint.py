@@ -52,6 +52,17 @@ def test_a_model_is_built_from_its_file_alone(saved: Path) -> None:
     assert torch.equal(model.weight, stored["weight"])
 
 
+def test_the_same_weights_make_the_same_bytes(tmp_path: Path) -> None:
+    weights = {"b": torch.arange(3.0), "a": torch.ones(2, 2)}
+    metadata = ModelCard(name="señor", settings={"text": 'a "quoted" \\ é\n word'}).metadata()
+    for n in range(8):  # safetensors orders what a file says of itself at random
+        save_weights(tmp_path / f"{n}.safetensors", weights, metadata)
+    assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == 1
+    found, tensors = load_weights(tmp_path / "0.safetensors")
+    assert found == metadata
+    assert all(torch.equal(tensors[name], value) for name, value in weights.items())
+
+
 def test_another_front_end_is_refused(saved: Path) -> None:
     metadata, _ = load_weights(saved)
     with pytest.raises(SettingsError, match=r'"name": "sound2scene".*not.*"name": "avstyle"'):

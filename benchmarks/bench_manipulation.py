@@ -8,8 +8,8 @@ is made and seen again in each step. Both begin with the same code; "gap" is the
 difference of their losses. Aim: at most 0.7 × its time.
 
 The batch: codes moved at once and one by one; on a CPU with the demo's networks, as large ones are
-bound by arithmetic there, whatever the batch. "apart" is how much the losses on the way, which begin
-at 1, differ at most. Aim: at least 2 × the pictures per second.
+bound by arithmetic there, whatever the batch. "apart" is how much their losses, which begin at 1,
+differ at most. Aim: at least 2 × the pictures per second.
 
 On a CPU time is that of one thread, so that what else runs on the machine does not count.
 """

@@ -23,7 +23,7 @@ from stages.sound_guided.embedder import SoundEmbedder, load_embedder, require_s
 from stages.sound_guided.inversion import Inverter, Space
 from stages.sound_guided.inverters import PROJECTOR, PYRAMID, encoder_of, projector_of
 from stages.sound_guided.latent_optimisation import RECIPES, Search
-from stages.sound_guided.manipulator import Manipulator
+from stages.sound_guided.manipulator import Manipulator, at_once_at
 from stages.stylegan2.encoders import Kind
 from stages.stylegan2.generator import Generator
 from stages.stylegan3.generator import Generator as StyleGan3
@@ -111,6 +111,7 @@ def load_model(
         search=search,
         spread=spread,
         inverter=found_inverter,
+        at_once=at_once_at(generator.resolution),
         check_faces=not unchecked_faces,
         faces=None if identity is None else load_identity(identity).to(where),
         codes=read_codes(codes, generator) if codes else None,

@@ -50,7 +50,12 @@ if TYPE_CHECKING:
     from stages.sound_guided.embedder import SoundEmbedder
     from stages.sound_guided.inversion import Inverter
 
-AT_ONCE = 16  # pictures that are moved together
+AT_ONCE, AT_PX = 16, 256  # pictures that are moved together, and the side up to which so many are
+
+
+def at_once_at(resolution: int) -> int:
+    """Return how many pictures of this side are moved together, so that their memory is bounded."""
+    return min(AT_ONCE, max(1, AT_ONCE * AT_PX**2 // resolution**2))
 
 
 class TextImageSpace(Protocol):

@@ -15,6 +15,7 @@ from stages.generation.painter import Ask
 from stages.generation.rows import interpolation_rows, sweep_rows
 from stages.nn.sphere import interpolated
 from stages.sound_guided.latent_optimisation import Search
+from stages.sound_guided.manipulator import at_once_at
 from tests.stages.sound_guided.tiny import SIDE, Ear, manipulator, picture, tone
 
 ASKS = [
@@ -38,6 +39,10 @@ def test_every_ask_has_its_picture_whatever_the_batch() -> None:
     differ = np.abs(together[:, None].astype(int) - together[None]).mean(axis=(2, 3, 4))
     assert (differ[~np.eye(len(ASKS), dtype=bool)] > 0.5).all()
     assert np.abs(model.paint(ASKS[:1], seed=1)[0].astype(int) - together[0]).mean() > 0.5
+
+
+def test_large_pictures_are_moved_a_few_at_a_time() -> None:
+    assert [at_once_at(side) for side in (64, 256, 512, 1024, 4096)] == [16, 16, 4, 1, 1]
 
 
 def test_starts_are_noise_or_the_picture_found_again() -> None:

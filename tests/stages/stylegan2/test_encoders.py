@@ -79,11 +79,11 @@ def test_a_style_halves_down_to_one_place() -> None:
 
 
 def test_what_is_no_encoder_is_refused(encoder: PictureEncoder, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="does not tell whether it is a pSp or an e4e"):
-        load_encoder(saved(encoder, tmp_path, opts=None))
-    with pytest.raises(WeightsError, match=r"needs tensors encoder\.\* and latent_avg"):
-        load_encoder(saved(encoder, tmp_path, latent_avg=None))
     few = {"encoder.styles.0.linear.weight": torch.zeros(512, 512)}
+    with pytest.raises(SettingsError, match="does not tell whether it is a pSp or an e4e"):
+        load_encoder(saved(encoder, tmp_path, opts=None, state_dict=few))
+    with pytest.raises(WeightsError, match=r"needs tensors encoder\.\* and latent_avg"):
+        load_encoder(saved(encoder, tmp_path, latent_avg=None, state_dict=few))
     with pytest.raises(WeightsError, match=r"does not fit a pSp or e4e.* is missing"):
         load_encoder(saved(encoder, tmp_path, state_dict=few))
     (tmp_path / "code.pt").write_bytes(pickle.dumps(print))

@@ -118,6 +118,11 @@ def train(run: Run[Settings]) -> None:
     text_image = open_text_image(run)
     pictures = settings.terms.image or settings.terms.weak != "none"
     data = SoundData(run, settings.data, settings.texts, text_image, spec, pictures=pictures)
+    if cut := text_image.cut_off(data.texts.texts):
+        run.note(
+            f"{len(cut)} of {len(data.texts)} texts have more than {text_image.max_tokens} tokens, "
+            f"and the rest of them is not read: {cut[0][:60]!r} …"
+        )
     batches = data.batches()
 
     architecture = {"arch": settings.arch, "dim": text_image.dim, "width": settings.width}

@@ -70,12 +70,11 @@ def load_model(
     stylegan2: a training's folder or a published generator, StyleGAN3 too (.pkl, .pt,
     .safetensors), by file or name. sound_clip: a training's folder, or a file of the kind `ear`
     says (embedder.py); without one, texts guide alone. clip: a text-image model, by name or folder;
-    else the run's, else that of the sounds.
-    identity: ArcFace's IR-SE-50, which λ_ID needs. recipe, changes: a search of
-    RECIPES, and its fields that differ; None changes nothing. codes: files of saved codes to start
-    from. inverter: "projector", or a pSp or e4e encoder's file. compare: what the projector
-    compares, "pyramid" (pixels), "clip" beside it, or the layers of a VGG-19, by file or name.
-    unchecked_faces: hold identities whether or not there is a face.
+    else the run's, else that of the sounds. identity: ArcFace's IR-SE-50, which λ_ID needs. recipe,
+    changes: a search of RECIPES, and its fields that differ; None changes nothing. codes: files of
+    saved codes to start from. inverter: "projector", or a pSp or e4e encoder's file. compare: what
+    the projector compares, "pyramid" (pixels), "clip" beside it, or the layers of a VGG-19, by file
+    or name. unchecked_faces: hold identities whether or not there is a face.
 
     Raises CheckpointError or WeightsError for a file that is missing or holds another model, and
     SettingsError for parts that do not fit together.

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avdata.errors import SettingsError
+
 SLOT = "{}"
 
 
@@ -33,10 +35,14 @@ class Captions:
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Any, *, prompts: int, max_tokens: int) -> Captions:
-        """Return them; texts [C · P]: class by class. What is too long is cut off."""
-        tokens = tokenizer(
-            list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
-        )
+        """Return them; texts [C · P]: class by class. Raises SettingsError if one is too long."""
+        tokens = tokenizer(list(texts), padding=True, return_tensors="pt", verbose=False)
+        lengths = tokens["attention_mask"].sum(dim=1)
+        if (most := int(lengths.max())) > max_tokens:
+            raise SettingsError(
+                f"the caption {texts[int(lengths.argmax())][:60]!r} … has {most} tokens, more than "
+                f"max_tokens={max_tokens}; raise max_tokens, or shorten prompts and labels"
+            )
         return cls(prompts, tokens["input_ids"], tokens["attention_mask"])
 
     def to(self, device: torch.device) -> Captions:

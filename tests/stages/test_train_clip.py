@@ -237,6 +237,7 @@ def test_a_clip_of_several_classes_is_any_of_them() -> None:
         ("prompts=[a photo]", r"one \{\} for the class"),
         ("patch_px=7", "multiple of patch_px"),
         ("heads=3", "must divide by 3"),
+        ("max_tokens=4", r"has 6 tokens, more than max_tokens=4"),
         ("image_px=4000", "the shards in"),
         ("train.strategy=fsdp", "auto or ddp"),
         ("min_clips=100", "a classifier needs two or more"),

@@ -409,6 +409,17 @@ def test_labels_without_a_text(
     begin(pipeline, f"texts.file={file}", "train.steps=1")
 
 
+def test_of_a_text_that_is_too_long_the_beginning_is_read(
+    pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "texts.yaml"
+    file.write_text(f"fire_sound: {'a fire ' * 40}\nsnow_sound: snow\nsea_sound: waves\n")
+    begin(pipeline, f"texts.file={file}", "train.steps=1", "texts.variants=1")
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "1 of 3 texts have more than 77 tokens" in told
+    assert "'a fire a fire" in told
+
+
 def test_clips_without_labels_and_splits_without_clips(
     pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from torch.nn import functional as F
 
 from avdata.errors import SettingsError, WeightsError
@@ -233,6 +236,36 @@ def test_a_folder_that_is_no_model_says_what_is_missing(
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nowhere, which should hold.*does not exist"):
         TextImage.load(tmp_path / "nowhere")
+
+
+def test_the_hub_is_asked_for_what_its_cache_lacks(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the cache is taken without asking; else the files of one format are brought."""
+    asked: list[Any] = []
+
+    def about(name: str, timeout: float) -> Any:
+        asked.append(timeout)
+        names = ["config.json", "model.safetensors", "pytorch_model.bin"]
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in names])
+
+    def brought(name: str, local_files_only: bool = False, **options: Any) -> str:
+        if not local_files_only:
+            asked.append(options["allow_patterns"])
+        elif not asked and name == "some/new":
+            raise LocalEntryNotFoundError("not here")
+        return str(folders["clip"] if name != "some/half" or not local_files_only else tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "model_info", about)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", brought)
+    TextImage.load("some/old")
+    assert asked == []
+    for name in ("some/new", "some/half"):  # not in the cache; there without weights
+        asked.clear()
+        assert TextImage.load(name).name == name
+        assert asked[0] <= 5
+        assert "*.safetensors" in asked[1]
+        assert "*.bin" not in asked[1]
 
 
 def copied(folder: Path, to: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avdata import weights
-from avdata.errors import SettingsError, nearest
+from avdata.errors import SettingsError, WeightsError, nearest
 from avdata.store import sha256_file
 from stages.engine.checkpoint import PRODUCT_NAME
 from stages.engine.checkpoint import load_model as load_checkpoint
@@ -127,7 +127,15 @@ def space_and_ear(
     found: where parts are. ear: kind of the sound encoder. Raises as `load_model` does.
     """
     heard = load_embedder(found["sound_clip"], ear, device=where) if "sound_clip" in found else None
-    eye = TextImage.load(found.get("clip") or _space_of(heard), device=where, too_long="error")
+    try:
+        eye = TextImage.load(found.get("clip") or _space_of(heard), device=where, too_long="error")
+    except WeightsError as error:
+        if "clip" in found:
+            raise
+        raise WeightsError(
+            f"{error}. It stands in for the part clip, which nobody named: finish `python -m "
+            "stages.train_clip` in this run, or give --clip NAME or FOLDER"
+        ) from None
     if heard is not None:
         require_space(heard, eye, "sound-guided manipulation")
     return eye, heard

@@ -106,6 +106,16 @@ def test_parts_of_other_spaces_are_refused(run: Path, tmp_path: Path) -> None:
         load_model(run, clip=other)
 
 
+def test_a_space_that_has_gone_names_its_trainer(run: Path, tmp_path: Path) -> None:
+    clip, ear = tmp_path / "clip", tmp_path / "ear"
+    shutil.copytree(run / "stages" / "train_clip", clip)
+    ear.mkdir()
+    save_ear(ear, clip)
+    shutil.rmtree(clip)
+    with pytest.raises(WeightsError, match=r"clip.*finish `python -m stages\.train_clip` in this"):
+        load_model(None, stylegan2=run / "stages" / "train_stylegan2", sound_clip=ear)
+
+
 def test_a_text_that_is_too_long_is_refused(run: Path) -> None:
     model = load_model(run, **FEW, device="cpu")
     with pytest.raises(SettingsError, match="texts are too long"):

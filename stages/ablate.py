@@ -3,7 +3,7 @@
 Each row differs from `full` in one thing; some families also go by the number of classes. Which
 rows there are stands in each family's `ablations.py`.
 
-Each cell is a run of its own under <output>/stages/ablate/NAME: the family's trainer, then
+Each cell is a run of its own under <output>/stages/ablate_FAMILY/ROW: the family's trainer, then
 `stages.evaluate`, as their sections say but for what the cell changes; `full` changes nothing, and
 is the pipeline's own training. Shards and the other parts are those of the pipeline. With several
 seeds, the tables show the pipeline's own, and what the grid compares over all of them. What is
@@ -196,6 +196,11 @@ def _end(cell: str, code: object, command: Sequence[str]) -> NoReturn:
     )
 
 
+def folder_of(pipeline: Pipeline, one: Family) -> Path:
+    """Return where a family's cells and tables lie: those of several families share a run."""
+    return stage_folder(pipeline, f"{NAME}_{one.name}")
+
+
 def cells(
     pipeline: Pipeline, settings: Settings, one: Family, grid: Grid, rows: Sequence[str]
 ) -> list[Cell]:
@@ -227,7 +232,7 @@ def cells(
     # The candidates are what was trained on, unless the evaluation names others.
     trained_on = (given[grid.trainer].get("data") or {}).get("classes_file")
     judge["classes_file"] = given[JUDGE].get("classes_file") or trained_on
-    folder = stage_folder(pipeline, NAME)
+    folder = folder_of(pipeline, one)
 
     def cell(row: str, name: str, seed: int, own: Mapping[str, Any], **scored: Any) -> Cell:
         place = folder / name
@@ -270,10 +275,11 @@ def work(given: argparse.Namespace, pipeline: Pipeline, settings: Settings) -> s
     if settings.class_counts:
         counted = {n: results[f"{n}_classes"] for n in settings.class_counts}
         chapters.append(classes_table(grid, counted))
-    text = markdown(TITLE, intro, chapters)
-    store = Store(str(stage_folder(pipeline, NAME)))
+    title = f"{TITLE}: {one.title}"
+    text = markdown(title, intro, chapters)
+    store = Store(str(folder_of(pipeline, one)))
     store.write_bytes("results.md", text.encode())
-    store.write_bytes(SECTION, chapter(TITLE, intro, chapters).encode())
+    store.write_bytes(SECTION, chapter(title, intro, chapters).encode())
     store.write_bytes("results.json", json.dumps(results, indent=1).encode())
     return text
 

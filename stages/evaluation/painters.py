@@ -61,7 +61,7 @@ class Painters:
     def _of_row(self, one: Family, row: str) -> Painter:
         assert one.ablations is not None, f"{one.name} has no grid of ablations"
         trainer = one.ablations.trainer
-        own = Path(self._run) / "stages" / "ablate" / row / "stages" / trainer
+        own = self._folder(f"ablate_{one.name}") / row / "stages" / trainer
         parts = {
             part: own if stage == trainer else self._parts.get(part, self._folder(stage))
             for part, stage in one.parts.items()

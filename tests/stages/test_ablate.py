@@ -58,8 +58,8 @@ def test_a_cell_changes_one_thing(tmp_path: Path) -> None:
         "10_classes": {"data.max_classes": 10},
     }
     assert made["full"].trained == own  # it is the pipeline's own training
-    assert made["l2"].trained == made["l2"].scored == own / "stages" / "ablate" / "l2"
-    assert made["full"].scored == own / "stages" / "ablate" / "full"
+    assert made["l2"].trained == made["l2"].scored == own / "stages" / "ablate_sound2scene" / "l2"
+    assert made["full"].scored == own / "stages" / "ablate_sound2scene" / "full"
     assert made["10_classes"].judge["max_classes"] == 10
     seeds = {name: cell.seed for name, cell in grid(tmp_path, rows=["l2", "full"], seeds=2).items()}
     assert seeds == {"l2": 3, "l2_seed_4": 4, "full": 3, "full_seed_4": 4}
@@ -102,9 +102,11 @@ def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
     path = pipeline_file(folder, {"train_sound2scene": TRAINER, "ablate": own})
     done = python(["-m", "stages.ablate", str(path)])
     assert done.returncode == 0, done.stderr
-    results = json.loads((folder / "stages/ablate/results.json").read_text())
+    results = json.loads((folder / "stages/ablate_sound2scene/results.json").read_text())
     assert [len(results[name]["classes"]) for name in ("l2", "2_classes", "full")] == [3, 2, 3]
-    cells_in = {name: folder / "stages" / "ablate" / name for name in ("l2", "2_classes")}
+    cells_in = {
+        name: folder / "stages" / "ablate_sound2scene" / name for name in ("l2", "2_classes")
+    }
     for name, run, loss in (
         ("l2", cells_in["l2"], "loss: l2\n"),
         ("2_classes", cells_in["2_classes"], "loss: l_total\n"),
@@ -117,7 +119,7 @@ def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
         assert sources["audio_encoder"]["file"].startswith(str(trained))
         assert sources["generator"]["file"].startswith(str(folder / "stages" / "train_icgan"))
     assert results["l2"]["full_ahead"]["R@1"].keys() >= {"value", "low", "high"}
-    chapter = (folder / "stages/ablate/section.html").read_text()
+    chapter = (folder / "stages/ablate_sound2scene/section.html").read_text()
     assert chapter.startswith("<h2>Ablations</h2>")
     assert "Table 2" in chapter
     figure = results["l2"]["systems"]["sound2scene"]["R@1"]["value"]

@@ -64,7 +64,7 @@ def test_a_cell_changes_one_thing_and_trains_both_networks(tmp_path: Path) -> No
         "full": {},
     }
     for name, cell in made.items():
-        own = run if name == "full" else run / "stages" / "ablate" / name
+        own = run if name == "full" else run / "stages" / "ablate_avstyle" / name
         trained = str(own / "stages" / "train_avstyle")
         assert cell.judge["parts"] == {"style_generator": trained, "sound_encoder": trained}
         flat = {k: v for k, v in cell.trainer.items() if "." not in k}
@@ -98,8 +98,8 @@ def test_a_cell_is_trained_and_scored(tmp_path: Path) -> None:
     path = pipeline_file(run, stages, judged_px=32, study_clips=0, restyling=judge)
     done = python(["-m", "stages.ablate", str(path)], HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
-    results = json.loads((run / "stages/ablate/results.json").read_text())
-    trained = run / "stages/ablate/late_fusion/stages/train_avstyle"
+    results = json.loads((run / "stages/ablate_avstyle/results.json").read_text())
+    trained = run / "stages/ablate_avstyle/late_fusion/stages/train_avstyle"
     for part in ("style_generator", "sound_encoder"):
         file = results["late_fusion"]["models"]["avstyle"][part]["file"]
         assert file.startswith(str(trained))

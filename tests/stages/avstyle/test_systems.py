@@ -94,7 +94,7 @@ def test_trained_baselines_stand_in_the_table_beside_what_people_preferred(
     with pytest.raises(CheckpointError, match=r'stages\.ablate\.rows=\["keyword","full"\]'):
         evaluate(pipeline, build(Settings, section, "here"))
 
-    row = run / "stages" / "ablate" / "keyword" / "stages" / "train_avstyle"
+    row = run / "stages" / "ablate_avstyle" / "keyword" / "stages" / "train_avstyle"
     make_training(row, told=sorted(COLOURS))
     found = evaluate(pipeline, build(Settings, section, "here")).results
     expected = load_model(style_generator=row, device="cpu")

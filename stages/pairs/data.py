@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from stages.engine.settings import bounded
 from stages.image_encoder.frozen import FrozenEncoder
 from stages.pairs.clips import (
     Clips,
+    FrameChoice,
     HeldOutPairs,
     NoClipsError,
     PairReader,
@@ -154,42 +155,10 @@ class PairData:
         return map(partial(self._on_device, "val"), pairs)
 
     def _read(self, split: str) -> Clips:
-        run, audio = self.run, self.audio
-        try:
-            clips = read_clips(run.shards, split, frames=self.settings.frames)
-        except NoClipsError as error:
-            if split == "train":
-                raise
-            raise ShardError(
-                f"{error}; stopping early needs clips that are not trained on: hold out some of "
-                f"train's source videos by --set stages.{run.name}.data.held_out_share=0.1, or "
-                "pack again with a share for val in steps.shard.splits"
-            ) from None
-        if clips.sample_rate_hz != audio.sample_rate_hz:
-            raise SettingsError(
-                f"the audio encoder hears at {audio.sample_rate_hz} Hz, the shards in {run.shards} "
-                f"hold {clips.sample_rate_hz} Hz; pack them again with --set "
-                f"steps.trim.sample_rate_hz={audio.sample_rate_hz}"
-            )
-        return clips
+        return read_split(self.run, split, self.settings.frames, self.audio)
 
     def _require_batches(self) -> None:
-        run, train = self.run, self.run.settings.train
-        sizes = {
-            "train": ("train.batch_size", train.batch_size),
-            "val": ("data.val_batch_size", self.settings.val_batch_size),
-        }
-        for split, (name, size) in sizes.items():
-            if len(self.clips[split]) < size:
-                raise ShardError(
-                    f"{len(self.clips[split])} clips are left for {split}, fewer than one batch of "
-                    f"{size}: lower stages.{run.name}.{name}, or use more clips"
-                )
-        if self.settings.val_batch_size % run.world_size:
-            raise SettingsError(
-                f"val_batch_size {self.settings.val_batch_size} must divide by {run.world_size} "
-                "processes"
-            )
+        require_batches(self.run, self.clips, self.settings.val_batch_size)
 
     def _features(self, clips: Clips) -> NDArray[np.float32]:
         run = self.run
@@ -217,6 +186,52 @@ class PairData:
             sound, z_v = sound.pin_memory(), z_v if z_v.is_cuda else z_v.pin_memory()
         to = partial(Tensor.to, device=self.run.device, non_blocking=True)
         return PairBatch(pairs.keys, to(sound), to(z_v))
+
+
+def read_split(
+    run: Run[Any], split: str, frames: FrameChoice, audio: AudioSpec, *, otherwise: str = ""
+) -> Clips:
+    """Return the clips of a split of a training's shards, at the rate of its front-end.
+
+    otherwise: what else may be done about another rate, for the message. Raises SettingsError for
+    it, and ShardError for a split without clips.
+    """
+    try:
+        clips = read_clips(run.shards, split, frames=frames)
+    except NoClipsError as error:
+        if split == "train":
+            raise
+        raise ShardError(
+            f"{error}; stopping early needs clips that are not trained on: hold out some of "
+            f"train's source videos by --set stages.{run.name}.data.held_out_share=0.1, or "
+            "pack again with a share for val in steps.shard.splits"
+        ) from None
+    if clips.sample_rate_hz != audio.sample_rate_hz:
+        raise SettingsError(
+            f"the audio encoder hears at {audio.sample_rate_hz} Hz, the shards in {run.shards} "
+            f"hold {clips.sample_rate_hz} Hz; pack them again with --set "
+            f"steps.trim.sample_rate_hz={audio.sample_rate_hz}{otherwise}"
+        )
+    return clips
+
+
+def require_batches(run: Run[Any], clips: Mapping[str, Clips], val_batch_size: int) -> None:
+    """Raise ShardError unless train and val have a batch each, SettingsError for one that the
+    processes cannot share."""
+    sizes = {
+        "train": ("train.batch_size", run.settings.train.batch_size),
+        "val": ("data.val_batch_size", val_batch_size),
+    }
+    for split, (name, size) in sizes.items():
+        if len(clips[split]) < size:
+            raise ShardError(
+                f"{len(clips[split])} clips are left for {split}, fewer than one batch of "
+                f"{size}: lower stages.{run.name}.{name}, or use more clips"
+            )
+    if val_batch_size % run.world_size:
+        raise SettingsError(
+            f"val_batch_size {val_batch_size} must divide by {run.world_size} processes"
+        )
 
 
 def chosen_labels(settings: PairSettings, clips: Clips) -> list[str] | None:

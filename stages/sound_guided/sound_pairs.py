@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avdata.audio.spec import AudioSpec
-from avdata.errors import SettingsError, ShardError
+from avdata.errors import ShardError
 from avdata.seeding import rng_for
 from avdata.strict import setting
 from stages.engine.batches import Batches
@@ -29,8 +29,8 @@ from stages.pairs.clips import (
     PairReader,
     Pairs,
     PairSource,
-    read_clips,
 )
+from stages.pairs.data import read_split, require_batches
 from stages.pairs.features import FOLDER, FeatureCache
 from stages.pairs.samples import every_frame_of
 from stages.pairs.texts import TextTable, text_table
@@ -157,7 +157,7 @@ class SoundData:
         if settings.held_out_share is not None:
             rest, held_out = self.clips["train"].divided(settings.held_out_share, run.seed)
             self.clips = {"train": rest, "val": held_out}
-        self._require_batches()
+        require_batches(run, self.clips, settings.val_batch_size)
         self.labels = sorted(
             {n for clips in self.clips.values() for own in clips.labels for n in own}
         )
@@ -205,15 +205,8 @@ class SoundData:
         return map(partial(self._on_device, "val"), drawn)
 
     def _read(self, split: str) -> Clips:
-        run = self.run
-        clips = read_clips(run.shards, split, frames=self._frames)
-        if clips.sample_rate_hz != self.audio.sample_rate_hz:
-            raise SettingsError(
-                f"stages.{run.name}.sample_rate_hz is {self.audio.sample_rate_hz}, the shards in "
-                f"{run.shards} hold {clips.sample_rate_hz} Hz; set it to that, or pack them again "
-                f"with --set steps.trim.sample_rate_hz={self.audio.sample_rate_hz}"
-            )
-        return clips
+        otherwise = f", or set stages.{self.run.name}.sample_rate_hz to theirs"
+        return read_split(self.run, split, self._frames, self.audio, otherwise=otherwise)
 
     def _labelled(self, clips: Clips) -> Clips:
         """Return the clips that have labels; which have none is said."""
@@ -228,24 +221,6 @@ class SoundData:
                 f"{len(clips) - len(kept)} clips of {clips.split} have no label: left out"
             )
         return kept
-
-    def _require_batches(self) -> None:
-        run = self.run
-        sizes = {
-            "train": ("train.batch_size", run.settings.train.batch_size),
-            "val": ("data.val_batch_size", self.settings.val_batch_size),
-        }
-        for split, (name, size) in sizes.items():
-            if len(self.clips[split]) < size:
-                raise ShardError(
-                    f"{len(self.clips[split])} clips are left for {split}, fewer than one batch of "
-                    f"{size}: lower stages.{run.name}.{name}, or use more clips"
-                )
-        if self.settings.val_batch_size % run.world_size:
-            raise SettingsError(
-                f"val_batch_size {self.settings.val_batch_size} must divide by {run.world_size} "
-                "processes"
-            )
 
     def _reader(self, split: str) -> SoundReader:
         clips = self.clips[split]

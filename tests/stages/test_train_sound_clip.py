@@ -43,13 +43,19 @@ CLOCKED = {"samples_per_s", "data_wait_share"}
 PLAIN = ("spec_augmented=none", "sound_augment={shift: 0, noise_chance: 0}")
 
 
-def make_shards(folder: Path, *, labels: bool = True, pictures: bool = True) -> Path:
+def make_shards(
+    folder: Path,
+    *,
+    labels: bool = True,
+    pictures: bool = True,
+    splits: tuple[str, ...] = tuple(CLIPS),
+) -> Path:
     """Clips of half a second, of a video each, whose colour and pitch go together; two frames."""
     factory, clips, rng = ClipFactory(folder), [], np.random.default_rng(0)
     t = np.arange(RATE_HZ // 2) / RATE_HZ
-    for split, count in CLIPS.items():
+    for split in splits:
         for name in CLASSES:
-            for n in range(count):
+            for n in range(CLIPS[split]):
                 colour = COLOURS[name] + rng.normal(0, 12, (2, 64, 64, 3))
                 tone = 0.3 * np.sin(2 * np.pi * (PITCHES_HZ[name] + 10 * n) * t)
                 clips.append(
@@ -374,7 +380,10 @@ def test_an_earlier_training_is_a_start(pipeline: Path, capsys: pytest.CaptureFi
         (("data.val_batch_size=1",), ["at least 2", "always 0"]),
         (("train.accumulate=2",), ["whole batch", "accumulate must be 1"]),
         (("duration_s=0.01",), ["duration_s", "shorter than a window"]),
-        (("sample_rate_hz=44100",), ["44100", "hold 16000 Hz", "steps.trim.sample_rate_hz=44100"]),
+        (
+            ("sample_rate_hz=44100",),
+            ["hold 16000 Hz", "steps.trim.sample_rate_hz=44100", "to theirs"],
+        ),
         (("arch=resnet18",), ["width is of tiny alone"]),
         (("texts.prompt='a sound'",), ["prompt must hold {} once"]),
         (("texts.file=/nowhere.yaml",), ["/nowhere.yaml"]),
@@ -427,3 +436,11 @@ def test_clips_without_labels_and_splits_without_clips(
     with pytest.raises(SystemExit):
         begin(pipeline, f"train.shards={unlabelled}")
     assert "no clip of train" in capsys.readouterr().err
+    untold = make_shards(tmp_path / "untold", splits=("train",))
+    with pytest.raises(SystemExit):
+        begin(pipeline, f"train.shards={untold}")
+    message = capsys.readouterr().err
+    assert "no clips in split 'val'" in message
+    assert f"stages.{NAME}.data.held_out_share=0.1" in message
+    held_out = ("data.held_out_share=0.3", "data.val_batch_size=4")
+    begin(pipeline, f"train.shards={untold}", *held_out, "train.steps=1")

@@ -3,10 +3,12 @@
     python -m stages.user_study build items.jsonl study/ --seed 0
     python -m stages.user_study score study/key.json answers/*.json
 
-Three protocols. recall: a sound and one picture of each of two methods; people choose every picture
+recall: a sound and one picture of each of two methods; people choose every picture
 that fits, both or none. precision: a sound and four pictures of one method, made from sounds of
 four classes; people choose the one that fits (both: Sound2Vision, user study). ranking: a sound and
 one picture of each of several methods; people order them, the best first (AVStyle, of four).
+preference: the same, but people choose the one that follows the sound best; realism: one picture,
+which people grade from 1 to 5; guided: half of each (Robust Sound-Guided Image Manipulation).
 
 The page needs no server: sounds and pictures are inside, answers are saved as JSON or CSV by the
 person's browser. Which picture is whose stands only in key.json. A line of items.jsonl is
@@ -26,7 +28,13 @@ from avdata.cli.options import new_app
 from avdata.errors import AvdataError, SettingsError
 from avdata.store import Store
 from stages.evaluation.answers import FORMAT, score_files, study_key
-from stages.evaluation.questions import Protocol, make_questions, ranked_methods, read_items
+from stages.evaluation.questions import (
+    OF_METHODS,
+    Protocol,
+    make_questions,
+    ranked_methods,
+    read_items,
+)
 from stages.evaluation.study_page import render
 
 app = new_app("Build a user study as one web page; score answers.", add_completion=False)
@@ -42,13 +50,14 @@ def build(
     rival: Annotated[str, typer.Option(help="Name of the other method.")] = "icgan",
     seed: Annotated[int, typer.Option(help="Decides what is asked and in which order.")] = 0,
     method: Annotated[
-        list[str] | None, typer.Option(help="One that is ranked; without any, all in the items.")
+        list[str] | None,
+        typer.Option(help="One that is compared with others; without any, all in the items."),
     ] = None,
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Which picture fits?",
 ) -> None:
     """Write the page to hand out (study.html) and the key to keep (key.json)."""
     found = read_items(items)
-    methods = ranked_methods(found, method or ()) if protocol == "ranking" else ()
+    methods = ranked_methods(found, method or ()) if protocol in OF_METHODS else ()
     drawn = make_questions(found, protocol, questions, ours, rival, seed, methods)
     key = study_key(drawn, ours, rival, seed, methods)
     store = Store(str(folder))

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from avdata.errors import SettingsError
-from stages.evaluation.questions import CHOICES, OPTION_IDS, Question
+from stages.evaluation.questions import CHOICES, GRADES, OPTION_IDS, Question
 from stages.metrics.study import (
     Answer,
     Ranking,
     precision_score,
+    preference_scores,
     ranking_scores,
+    realism_scores,
     recall_scores,
 )
 
@@ -27,7 +29,7 @@ def study_key(
 ) -> dict[str, Any]:
     """Return what key.json holds: the right answers, and the study's name, a digest of them.
 
-    methods: those that are ranked.
+    methods: those that are compared.
     """
     rows = [
         {
@@ -94,8 +96,7 @@ def score_files(key: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]
             refused[str(path)] = str(error)
             continue
         for person, question, chosen in rows:
-            kind = "item" if questions[question]["protocol"] == "precision" else "method"
-            names = tuple(questions[question]["options"][c][kind] for c in chosen)
+            names = _named(questions[question], chosen)
             if (person, question) in kept:
                 repeated += 1
             kept.setdefault((person, question), Ranking(person, question, names))
@@ -124,14 +125,32 @@ def score_files(key: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]
         result["precision"] = {"chance": 1 / CHOICES, key["ours"]: score.to_json()}
     if ranked := rankings("ranking"):
         result["ranking"] = ranking_scores(ranked, key["methods"])
+    if preferred := of("preference"):
+        result["preference"] = preference_scores(preferred, key["methods"])
+    if graded := rankings("realism"):
+        method_of = {q["id"]: q["options"]["a"]["method"] for q in key["questions"]}
+        result["realism"] = realism_scores(graded, method_of)
     return result
 
 
+def _named(question: Mapping[str, Any], chosen: Sequence[str]) -> tuple[str, ...]:
+    """Return what was chosen: items of a precision question, grades of realism, else methods."""
+    if question["protocol"] == "realism":
+        return tuple(chosen)
+    kind = "item" if question["protocol"] == "precision" else "method"
+    return tuple(question["options"][c][kind] for c in chosen)
+
+
 def _require_known(questions: Mapping[str, Any], question: str, chosen: Sequence[str]) -> None:
-    """Raise SettingsError for a question or an option that there is not, or half a ranking."""
-    if question not in questions or set(chosen) - set(questions[question]["options"]):
+    """Raise SettingsError for a question or an option that there is not, or half a ranking, or
+    not one choice where one is asked for."""
+    protocol = questions[question]["protocol"] if question in questions else ""
+    options = GRADES if protocol == "realism" else questions.get(question, {}).get("options", ())
+    if not protocol or set(chosen) - set(options):
         raise SettingsError(f"has an answer this study does not know: {question}")
-    if questions[question]["protocol"] != "ranking":
+    if protocol in ("preference", "realism") and len(chosen) != 1:
+        raise SettingsError(f"chooses {' '.join(chosen) or 'nothing'} in {question}, not one")
+    if protocol != "ranking":
         return
     if sorted(chosen) != sorted(questions[question]["options"]):
         raise SettingsError(f"ranks {' '.join(chosen) or 'nothing'} in {question}, not all once")

@@ -13,10 +13,13 @@ import numpy as np
 from avdata.errors import SettingsError
 from avdata.seeding import rng_for
 
-Protocol = Literal["recall", "precision", "both", "ranking"]
+Protocol = Literal["recall", "precision", "both", "ranking", "preference", "realism", "guided"]
+OF_METHODS = ("ranking", "preference", "realism", "guided")  # which name several methods
+MIXED = {"both": ("recall", "precision"), "guided": ("preference", "realism")}
 
 OPTION_IDS = "abcdefgh"
 CHOICES = 4  # pictures of a precision question
+GRADES = ("1", "2", "3", "4", "5")  # of realism, 5: as real as a photograph
 TYPES = {
     ".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".m4a": "audio/mp4",
     ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp",
@@ -94,29 +97,30 @@ def make_questions(
     seed: int,
     methods: Sequence[str] = (),
 ) -> list[Question]:
-    """Draw `count` questions by seed, half of each protocol for "both", in random order.
+    """Draw `count` questions by seed, half of each for "both" and "guided", in random order.
 
-    methods: those that are ranked. No sound is asked twice within a protocol. Raises SettingsError
-    if the items do not suffice.
+    methods: those that are ranked, chosen among, or graded in turn. No sound is asked twice within
+    a protocol. Raises SettingsError if the items do not suffice.
     """
-    wanted = {"recall": count // 2, "precision": count - count // 2}
-    if protocol != "both":
-        wanted = {protocol: count}
+    names = MIXED.get(protocol, (protocol,))
+    wanted = dict(zip(names, (count // len(names), count - count // len(names)), strict=False))
     drawn: list[tuple[str, Item, list[Choice]]] = []
     for name, number in wanted.items():
         rng = rng_for(seed, "user_study", name)
-        needed = {"recall": {ours, rival}, "ranking": {*methods}}.get(name, {ours})
+        needed = {"recall": {ours, rival}, "precision": {ours}}.get(name, {*methods})
         usable = [item for item in items if needed <= set(item.pictures)]
         if len(usable) < number:
             raise SettingsError(
                 f"{number} {name} questions need as many items with pictures of "
                 f"{' and '.join(sorted(needed))}, there are {len(usable)}; lower --questions"
             )
-        for i in rng.permutation(len(usable))[:number]:
+        for place, i in enumerate(rng.permutation(len(usable))[:number]):
             item = usable[i]
             if name == "recall":
                 options = [Choice(item, ours), Choice(item, rival)]
-            elif name == "ranking":
+            elif name == "realism":
+                options = [Choice(item, methods[place % len(methods)])]
+            elif name in OF_METHODS:
                 options = [Choice(item, method) for method in methods]
             else:
                 options = [Choice(item, ours), *_distractors(item, usable, ours, rng)]
@@ -129,7 +133,7 @@ def make_questions(
 
 
 def ranked_methods(items: Sequence[Item], given: Sequence[str]) -> tuple[str, ...]:
-    """Return which methods are ranked: those given, or all of which each item has a picture.
+    """Return which methods are compared: those given, or all of which each item has a picture.
 
     Raises SettingsError unless they are 2 to 8 different ones.
     """
@@ -137,7 +141,7 @@ def ranked_methods(items: Sequence[Item], given: Sequence[str]) -> tuple[str, ..
     methods = tuple(given) or tuple(name for name in items[0].pictures if name in shared)
     if not 2 <= len(methods) == len(set(methods)) <= len(OPTION_IDS):
         raise SettingsError(
-            f"a ranking is of 2 to {len(OPTION_IDS)} different methods, got "
+            f"people compare 2 to {len(OPTION_IDS)} different methods, got "
             f"{', '.join(methods) or 'none'}; name them, each by --method"
         )
     return methods

@@ -1,4 +1,5 @@
-"""Scores of a user study: recall of two methods side by side, 1-of-4 precision, rankings.
+"""Scores of a user study: recall of two methods side by side, 1-of-4 precision, rankings, and the
+share that prefers a method and how real its pictures look.
 
 One person answers many questions and one question is answered by many people, so answers are not
 independent. Each share comes with three intervals: Wilson's, as if they were; over people (would
@@ -133,4 +134,29 @@ def ranking_scores(rankings: Sequence[Ranking], methods: Sequence[str]) -> dict[
             ).to_json()
             for a, b in pairs
         },
+    }
+
+
+def preference_scores(answers: Sequence[Answer], methods: Sequence[str]) -> dict[str, Any]:
+    """Return how often each of N methods was the one chosen; 1 / N by chance."""
+    return {
+        "chance": 1 / len(methods),
+        **{
+            name: share(answers, [float(a.chosen == {name}) for a in answers]).to_json()
+            for name in methods
+        },
+    }
+
+
+def realism_scores(grades: Sequence[Ranking], method_of: dict[str, str]) -> dict[str, Any]:
+    """Return the mean grade of each method's pictures, from 1 to 5; method_of: by question.
+
+    grades: of one picture each, as an order of a single name: the grade.
+    """
+    by_method: dict[str, list[Ranking]] = {}
+    for own in grades:
+        by_method.setdefault(method_of[own.question], []).append(own)
+    return {
+        name: share(own, [float(grade.order[0]) for grade in own], counted=False).to_json()
+        for name, own in sorted(by_method.items())
     }

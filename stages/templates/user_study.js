@@ -7,6 +7,8 @@ const PROMPTS = {
   recall: "Which pictures show what you hear? Choose one, both or none.",
   precision: "Which picture shows what you hear?",
   ranking: "Rank the pictures by how well they go with what you hear: the best first.",
+  preference: "Which picture follows what you hear best?",
+  realism: "How real does this picture look, from 1, not at all, to 5, like a photograph?",
 };
 
 const randomBelow = (n) => {
@@ -30,7 +32,10 @@ const fresh = () => ({
   participant: Array.from({ length: 12 }, () => "0123456789abcdef"[randomBelow(16)]).join(""),
   order: shuffled(questions.map((_, i) => i)),
   shown: Object.fromEntries(
-    questions.map((q) => [q.id, shuffled(q.options.map((option) => option.id))]),
+    questions.map((q) => {
+      const ids = q.options.map((option) => option.id);
+      return [q.id, q.picture ? ids : shuffled(ids)]; // grades stand in their order
+    }),
   ),
   answers: {},
   at: -1,
@@ -96,29 +101,39 @@ const show = () => {
   const before = state.answers[question.id];
   chosen = new Set(before?.chosen);
   none = before !== undefined && before.chosen.length === 0;
-  heard = before !== undefined;
+  heard = before !== undefined || !question.sound;
   since = performance.now();
-  byId("place").textContent = `Sound ${at + 1} of ${questions.length}`;
+  const asked = questions.every((q) => q.sound) ? "Sound" : "Question";
+  byId("place").textContent = `${asked} ${at + 1} of ${questions.length}`;
   byId("prompt").textContent = PROMPTS[question.protocol];
   byId("back").disabled = at === 0;
   byId("none").hidden = question.protocol !== "recall";
   byId("content").hidden = !question.content;
   if (question.content) byId("content").querySelector("img").src = question.content;
+  byId("picture").hidden = !question.picture;
+  if (question.picture) byId("picture").src = question.picture;
+  byId("play").hidden = !question.sound;
   byId("options").classList.toggle("ranking", ranking);
+  byId("options").classList.toggle("scale", Boolean(question.picture));
   byId("time").textContent = "play";
   byId("play").querySelector("i").style.width = 0;
-  audio.src = question.sound;
-  byId("options").classList.toggle("four", question.options.length > 2);
+  if (question.sound) audio.src = question.sound;
+  else audio.removeAttribute("src");
+  byId("options").classList.toggle("four", question.options.length > 2 && !question.picture);
   byId("options").replaceChildren(
     ...state.shown[question.id].map((id, place) => {
       const button = document.createElement("button");
-      const image = new Image();
-      image.src = question.options.find((option) => option.id === id).src;
-      image.alt = `Picture ${place + 1}`;
-      image.draggable = false;
       button.type = "button";
       button.dataset.id = id;
-      button.append(image);
+      if (question.picture) {
+        button.append(id);
+      } else {
+        const image = new Image();
+        image.src = question.options.find((option) => option.id === id).src;
+        image.alt = `Picture ${place + 1}`;
+        image.draggable = false;
+        button.append(image);
+      }
       button.addEventListener("click", () => choose(id, many));
       return button;
     }),

@@ -8,6 +8,7 @@ import http.server
 import json
 import math
 import queue
+import re
 import shutil
 import subprocess
 import threading
@@ -30,7 +31,9 @@ from stages.metrics.study import (
     Answer,
     Ranking,
     precision_score,
+    preference_scores,
     ranking_scores,
+    realism_scores,
     recall_scores,
     share,
 )
@@ -486,3 +489,118 @@ def test_a_person_ranks_in_a_browser(four: list[Item], tmp_path: Path) -> None:
         assert found["answers"] == 3
         total = sum(own["value"] for own in found["ranking"]["points"].values())
         assert total == pytest.approx(10)
+
+
+# Preference and realism
+
+
+def test_preference_and_realism_are_half_each(four: list[Item]) -> None:
+    """Every method is graded as often; what is graded is seen without sound or what it was."""
+    questions = make_questions(four, "guided", 24, "ours", "icgan", 0, METHODS)
+    preferred = [q for q in questions if q.protocol == "preference"]
+    graded = [q for q in questions if q.protocol == "realism"]
+    assert len(preferred) == len(graded) == len({q.item.id for q in graded}) == 12
+    assert all(sorted(o.method for o in q.options) == sorted(METHODS) for q in preferred)
+    assert Counter(q.options[0].method for q in graded) == dict.fromkeys(METHODS, 3)
+    page = render(questions, "name", "Test")
+    data = json.loads(re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)[0])
+    for q in data["questions"]:
+        if q["protocol"] == "realism":
+            assert q["sound"] is q["content"] is None
+            assert q["picture"].startswith("data:image/png")
+            assert q["options"] == [{"id": str(grade)} for grade in range(1, 6)]
+        else:
+            assert q["sound"].startswith("data:audio/wav")
+    assert "You will be asked 24 questions" in page
+    assert "avstyle" not in page
+
+
+def test_preference_and_realism_by_hand() -> None:
+    rows = [("p1", "q1", "a"), ("p1", "q2", "b"), ("p2", "q1", "a"), ("p2", "q2", "a")]
+    found = preference_scores([Answer(p, q, frozenset(c)) for p, q, c in rows], "abc")
+    assert {name: found[name]["value"] for name in "abc"} == {"a": 0.75, "b": 0.25, "c": 0.0}
+    assert found["chance"] == pytest.approx(1 / 3)
+    interval = wilson(3, 4)
+    assert found["a"]["wilson"]["low"] == pytest.approx(interval.low)
+    # Of p1 (½) and p2 (1) a draw gives ½, ¾ or 1.
+    assert [found["a"]["by_people"][end] for end in ("low", "high")] == [0.5, 1.0]
+    grades = [("p1", "q1", "5"), ("p1", "q2", "2"), ("p2", "q1", "4"), ("p2", "q2", "1")]
+    means = realism_scores([Ranking(*row[:2], (row[2],)) for row in grades], {"q1": "a", "q2": "b"})
+    assert {name: own["value"] for name, own in means.items()} == {"a": 4.5, "b": 1.5}
+    assert [means["a"]["by_people"][end] for end in ("low", "high")] == [4.0, 5.0]
+    assert "wilson" not in means["b"]  # a grade of 1 counts nothing
+
+
+def test_simulated_people_prefer_and_grade(
+    four: list[Item], items_file: Path, tmp_path: Path
+) -> None:
+    folder, source = tmp_path / "study", items_file.parent / "four.jsonl"
+    words = ["build", str(source), str(folder), "--protocol", "guided", "--questions", "24"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    key = json.loads((folder / "key.json").read_text())
+    share = {"one": 0.2, "two": 0.1, "three": 0.1, "avstyle": 0.6}
+    real = {"one": 2.0, "two": 3.0, "three": 3.0, "avstyle": 4.0}
+
+    def answers(person: int) -> list[dict[str, Any]]:
+        rng, made = np.random.default_rng(person), []
+        for q in key["questions"]:
+            names = list(q["options"])
+            if q["protocol"] == "realism":
+                grade = real[q["options"]["a"]["method"]] + rng.integers(-1, 2)
+                chosen = str(int(grade))
+            else:
+                chosen = str(rng.choice(names, p=[share[q["options"][n]["method"]] for n in names]))
+            made.append({"question": q["id"], "chosen": [chosen]})
+        return made
+
+    files = []
+    for person in range(50):
+        files.append(tmp_path / f"{person}.json")
+        tree = {"study": key["study"], "participant": f"p{person}", "answers": answers(person)}
+        files[-1].write_text(json.dumps(tree))
+    two = {"study": key["study"], "participant": "two", "answers": answers(0)}
+    two["answers"][0]["chosen"] = two["answers"][0]["chosen"] * 2
+    six = {**two, "answers": answers(0)}
+    at = next(n for n, q in enumerate(key["questions"]) if q["protocol"] == "realism")
+    six["answers"][at]["chosen"] = ["6"]
+    for name, tree in (("two", two), ("six", six)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(tree))
+    result = score_files(key, [*files, tmp_path / "two.json", tmp_path / "six.json"])
+    assert (result["people"], result["answers"]) == (50, 1200)
+    assert "not one" in result["refused"][str(tmp_path / "two.json")]
+    assert "does not know" in result["refused"][str(tmp_path / "six.json")]
+    for method, wanted in share.items():
+        found = result["preference"][method]
+        assert found["value"] == pytest.approx(wanted, abs=0.06)
+        assert found["by_people"]["low"] < found["value"] < found["by_people"]["high"]
+        assert result["realism"][method]["value"] == pytest.approx(real[method], abs=0.2)
+
+
+GRADER = DRIVER.replace(
+    'if (byId("none").hidden) {',
+    """if (!byId("picture").hidden) {
+      log.quiet = (log.quiet ?? 0) + byId("play").hidden;
+      first.click();
+      byId("options").children[3].click();  // 4: the second click moves the choice
+    } else if (byId("none").hidden) {""",
+).replace('byId("play").click();', 'if (!byId("play").hidden) byId("play").click();')
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_person_prefers_and_grades_in_a_browser(four: list[Item], tmp_path: Path) -> None:
+    questions = make_questions(four, "guided", 6, "ours", "icgan", 5, METHODS)
+    key = study_key(questions, "ours", "icgan", 5, METHODS)
+    page = render(questions, key["study"], "Test")
+    digest = base64.b64encode(hashlib.sha256(GRADER.encode()).digest()).decode()
+    page = page.replace("script-src", f"connect-src 'self'; script-src 'sha256-{digest}'", 1)
+    page = page.replace("</body>", f"<script>{GRADER}</script></body>")
+    log = play_through(page, tmp_path / "profile")
+    assert log["quiet"] == 3
+    (tmp_path / "one.json").write_text(log["json"])
+    by_id = {q.id: q.protocol for q in questions}
+    for answer in json.loads(log["json"])["answers"]:
+        graded = by_id[answer["question"]] == "realism"
+        assert answer["chosen"] == (["4"] if graded else [answer["shown"][2]])
+    found = score_files(key, [tmp_path / "one.json"])
+    assert {own["value"] for own in found["realism"].values()} == {4.0}

@@ -358,7 +358,7 @@ def test_the_probe_says_that_it_is_not_clip() -> None:
 def test_the_probe_knows_its_candidates() -> None:
     with pytest.raises(ValueError, match="no candidates: rain"):
         ProbeClassifier.fit(np.eye(2), ["snow", "rain"], extractor="x", class_names=["snow", "sun"])
-    with pytest.raises(ValueError, match="no training frame"):
+    with pytest.raises(ValueError, match="no training example"):
         ProbeClassifier.fit(np.eye(2), ["a", "b"], extractor="x", class_names=["a", "b", "c"])
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from avdata import weights
 from avdata.errors import SettingsError, WeightsError, nearest
 from avdata.store import sha256_file
-from stages.engine.checkpoint import PRODUCT_NAME
+from stages.engine.checkpoint import PRODUCT_NAME, read_metadata
 from stages.engine.checkpoint import load_model as load_checkpoint
+from stages.engine.errors import CheckpointError
 from stages.generation.opening import painting_device, source_of, wrong_kind
 from stages.nn.ir_se import load_identity
 from stages.sound_guided.codes import read_codes, spread_of
@@ -170,12 +171,23 @@ def found_parts(
 
 
 def _generator(path: Path) -> Generator | StyleGan3:
-    if path.is_dir() or not (path.exists() or str(path) in weights.entries()):
+    if _ours(path):
         network, metadata = load_checkpoint(path)
         if not isinstance(network, Generator):
             raise wrong_kind(path, metadata["model"], "stylegan2", TRAINERS["stylegan2"])
         return network
     return load_generator(weights.resolve(path))
+
+
+def _ours(path: Path) -> bool:
+    """Tell what a training here has written, or should have, from a published file."""
+    if path.is_file() and path.suffix == ".safetensors":
+        try:
+            read_metadata(path)
+        except CheckpointError:  # a converted file says nothing of itself
+            return False
+        return True
+    return path.is_dir() or not (path.exists() or str(path) in weights.entries())
 
 
 def _space_of(heard: SoundEmbedder | None) -> str:

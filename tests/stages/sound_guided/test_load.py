@@ -45,6 +45,9 @@ def test_a_run_is_all_it_needs(run: Path) -> None:
     np.testing.assert_array_equal(deaf.paint(asks[1:2], seed=0)[0], made[1])
     with pytest.raises(SettingsError, match="--sound-clip; texts and pictures guide without"):
         deaf.paint(asks[:1], seed=0)
+    file = parts["stylegan2"] / "model.safetensors"
+    of_file = load_model(None, **parts | {"stylegan2": file}, **FEW, device="cpu")
+    np.testing.assert_array_equal(of_file.paint(asks[1:2], seed=0)[0], made[1])
     # The space is that of the sounds where none is named.
     told = load_model(None, stylegan2=parts["stylegan2"], sound_clip=stages / "train_sound_clip")
     assert told.space.name == str(stages / "train_clip")

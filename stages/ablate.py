@@ -157,8 +157,11 @@ def share_caches(base: Path, own: Path) -> None:
     for name in SHARED:
         (base / name).mkdir(parents=True, exist_ok=True)
         (own / name).parent.mkdir(parents=True, exist_ok=True)
-        if not (own / name).exists():
-            (own / name).symlink_to((base / name).resolve(), target_is_directory=True)
+        link = own / name
+        if link.is_symlink() and not link.exists():
+            link.unlink()  # the run has moved
+        if not link.exists():
+            link.symlink_to((base / name).resolve(), target_is_directory=True)
 
 
 def _words(

@@ -1,4 +1,4 @@
-"""The paper's ablations: what Tables 1, 3 and 4 change in the training; and two of ours."""
+"""The paper's ablations: what Tables 1, 3 and 4 change in the training; and three of ours."""
 
 from dataclasses import replace
 

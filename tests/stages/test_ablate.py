@@ -12,7 +12,7 @@ import pytest
 from avdata.config import load_pipeline
 from avdata.errors import SettingsError
 from avdata.strict import build
-from stages.ablate import Settings, cells, chosen
+from stages.ablate import Settings, cells, chosen, share_caches
 from stages.engine.checkpoint import load_weights
 from stages.evaluation.ablations import classes_table, compared, grid_table, lead
 from stages.evaluation.figures import COLUMNS
@@ -194,3 +194,13 @@ def test_classes_stand_beside_their_numbers() -> None:
     table = classes_table(GRID, {10: found(0.75), 50: found(0.5)})
     assert table.header == ("", "10 classes", "50 classes")
     assert table.rows[0] == ("sea", "75.0 (75.0 to 75.0)", "50.0 (50.0 to 50.0)")
+
+
+def test_cells_of_a_run_that_has_moved_find_its_caches(tmp_path: Path) -> None:
+    base, own = tmp_path / "run" / "stages", tmp_path / "run" / "stages" / "cell" / "stages"
+    share_caches(base, own)
+    (base / "features" / "x").write_text("kept")
+    moved = (tmp_path / "run").rename(tmp_path / "elsewhere") / "stages"
+    share_caches(moved, moved / "cell" / "stages")
+    assert (moved / "cell" / "stages" / "features" / "x").read_text() == "kept"
+    assert not base.exists()

@@ -67,7 +67,7 @@ def test_it_generalises_and_serves_as_a_similarity() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match=r"no training frame of class \[1\]"):
+    with pytest.raises(ValueError, match=r"no training example of class \[1\]"):
         LinearProbe.fit(np.ones((3, 2)), [0, 2, 0], 3)
     with pytest.raises(ValueError, match="2 classes"):
         LinearProbe.fit(np.ones((3, 2)), [0, 0, 0], 1)

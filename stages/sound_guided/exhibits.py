@@ -47,7 +47,8 @@ def _cosines(showing: Showing, heard: NDArray[np.float32], said: NDArray[np.floa
         figures[name] = {**mean, "deviation": deviation}
         theirs = LATENTS.row(name)
         paper = [number(x, 5) if (x := theirs[c]) is not None else NONE for c in LATENTS.columns]
-        rows.append((name, with_interval(mean, digits=5), number(deviation, 5), *paper))
+        rows.append((name, "ours", with_interval(mean, digits=5), number(deviation, 5)))
+        rows.append(("", "paper", *paper))
     plot, caption = directions_plot(showing, heard, said)
     table = Table(
         "Codes before and after",
@@ -57,7 +58,7 @@ def _cosines(showing: Showing, heard: NDArray[np.float32], said: NDArray[np.floa
             f"the plot: w − w_s of each clip, {caption}",
             f"paper: {LATENTS.source}, Table 2",
         ),
-        ("", "ours, mean", "ours, deviation", "paper, mean", "paper, deviation"),
+        ("", "", "mean", "deviation"),
         tuple(rows),
     )
     return Exhibit(name="codes-sound_guided", table=table, figures=figures, plot=plot)

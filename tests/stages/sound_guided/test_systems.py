@@ -121,7 +121,7 @@ def test_codes_stand_beside_the_papers(
         assert figure["deviation"] == pytest.approx(cosines.std(), abs=1e-4)
         assert figure["value"] < 0.9999
     text = to_markdown(evaluation.results)
-    assert "| 0.97918 | 0.00708 |" in text
+    assert "|  | paper | 0.97918 | 0.00708 |" in text
     html = page(evaluation)
     assert "Codes before and after" in html
     assert "by text</text>" in html

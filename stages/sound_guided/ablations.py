@@ -9,7 +9,10 @@ ROWS = {
     "no_text_augment": GridRow(title="texts as they are", changes={"texts.variants": 1}),
     "no_spec_augment": GridRow(title="without SpecAugment", changes={"spec_augmented": "none"}),
     "no_self": GridRow(title="without self-supervision", changes={"terms.sound": False}),
-    "resnet18": GridRow(title="ResNet-18 (Lee et al. 2022)", changes={"arch": "resnet18"}),
+    # Weights that the pipeline starts from are Swin-T's.
+    "resnet18": GridRow(
+        title="ResNet-18 (Lee et al. 2022)", changes={"arch": "resnet18", "init_from": None}
+    ),
     FULL: GridRow(title="all of it"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,8 @@ def _cosines(showing: Showing, heard: NDArray[np.float32], said: NDArray[np.floa
         "source – text": (said[:, SOURCE], said[:, MOVED]),
         "audio – text": (heard[:, MOVED], said[:, MOVED]),
     }
-    figures, rows = {}, []
+    figures: dict[str, Any] = {}
+    rows: list[tuple[str, ...]] = []
     for name, (one, other) in pairs.items():
         cosines = code_cosines(one, other)
         mean = bootstrap_mean(cosines, **showing.sampling.options).to_json()

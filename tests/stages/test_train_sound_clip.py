@@ -152,14 +152,12 @@ def test_from_shards_to_an_ear(pipeline: Path, clip: Path, shards: Path) -> None
 
 @pytest.mark.slow
 def test_sounds_find_the_texts_of_held_out_clips(pipeline: Path) -> None:
-    for weak in ("rows", "none"):
-        folder = begin(
-            pipeline,
-            *("train.steps=60", "train.batch_size=12", "train.evaluate_every=60", "lr=0.003"),
-            *("width=8", f"terms.weak={weak}", "terms.mask_repeated=true"),
-            output=weak,
-        )
-        assert curve(folder)[-1]["val_zero_shot"] >= 0.75  # chance is a third
+    folder = begin(
+        pipeline,
+        *("train.steps=50", "train.batch_size=12", "train.evaluate_every=50", "lr=0.003"),
+        *("width=8", "terms.mask_repeated=true"),
+    )
+    assert curve(folder)[-1]["val_zero_shot"] >= 0.75  # chance is a third
 
 
 def test_one_batch_is_learnt_to_the_optimum(

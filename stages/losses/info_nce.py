@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.distributed.nn import functional as collective
 from torch.nn import functional as F
 
+FIRST_SCALE, LARGEST_SCALE = 1 / 0.07, 100.0  # of cosines, by which logits are made
+
 
 def euclidean_info_nce(z_A: Tensor, z_V: Tensor) -> Tensor:
     """Return L_total of paired features [N, D], Eq. 1–2; each is made unit length here."""
@@ -91,12 +93,22 @@ class LearnedScale(nn.Module):
     Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021.
     """
 
-    def __init__(self, initial: float = 1 / 0.07) -> None:
+    def __init__(self, initial: float = FIRST_SCALE) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial)))
 
     def forward(self) -> Tensor:
-        return self.log_scale.clamp(0, math.log(100)).exp()
+        return scale_of(self.log_scale)
+
+
+def scale_of(log_scale: Tensor) -> Tensor:
+    """Return e^s of a learned s, which is itself brought into [0, ln 100] first, as CLIP's is.
+
+    Were it cut off on the way alone, one beyond a bound would have no gradient and stay there.
+    """
+    with torch.no_grad():
+        log_scale.clamp_(0, math.log(LARGEST_SCALE))
+    return log_scale.exp()
 
 
 # Backpropagates to every process; torch does not annotate it.

@@ -18,10 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from avdata.strict import setting
-from stages.losses.info_nce import LearnedScale, cosine_info_nce, sharing
+from stages.losses.info_nce import FIRST_SCALE, LearnedScale, cosine_info_nce, sharing
 from stages.losses.weak_pairs import weak_pair_kl
-
-FIRST_SCALE = 1 / 0.07
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.engine import torchaudio_guard
+from stages.losses.info_nce import FIRST_SCALE, scale_of
 
-FIRST_SCALE = 1 / 0.07
-LARGEST_SCALE = 100.0
 MARKS = 2  # the last two of the vocabulary: where a text begins, and ends
 
 
@@ -69,7 +68,7 @@ class Towers(nn.Module):
         seen = self.visual_projection(self.vision_model(pixel_values=pixels).pooler_output)
         read = self.text_model(input_ids=ids, attention_mask=mask).pooler_output
         read = self.text_projection(read)
-        scale = self.logit_scale.clamp(0, math.log(LARGEST_SCALE)).exp()
+        scale = scale_of(self.logit_scale)
         return F.normalize(seen.float(), dim=-1), F.normalize(read.float(), dim=-1), scale
 
 

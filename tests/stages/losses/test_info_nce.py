@@ -120,6 +120,13 @@ def test_learned_scale_starts_at_a_temperature_of_7_percent_and_stays_in_range()
     for value, kept in ((9.0, 100), (-3.0, 1)):
         scale.log_scale.data.fill_(value)
         assert scale().item() == pytest.approx(kept, rel=1e-5)
+    # At a bound there is a way back: orthogonal pairs want a lower scale than 100.
+    scale.log_scale.data.fill_(9.0)
+    step = torch.optim.SGD(scale.parameters(), lr=1e-3)
+    step.zero_grad()
+    cosine_info_nce(torch.eye(4), torch.eye(4).roll(1, 0), scale()).backward()
+    step.step()
+    assert 1 < scale().item() < 99.99
 
 
 def test_pairs_of_one_label_are_right_together() -> None:

@@ -120,7 +120,7 @@ def test_cells_are_trained_and_scored(tmp_path: Path) -> None:
         assert sources["generator"]["file"].startswith(str(folder / "stages" / "train_icgan"))
     assert results["l2"]["full_ahead"]["R@1"].keys() >= {"value", "low", "high"}
     chapter = (folder / "stages/ablate_sound2scene/section.html").read_text()
-    assert chapter.startswith("<h2>Ablations</h2>")
+    assert chapter.startswith("<h2>Ablations: Sound2Scene</h2>")
     assert "Table 2" in chapter
     figure = results["l2"]["systems"]["sound2scene"]["R@1"]["value"]
     assert f"| L2 | ours | {100 * figure:.1f} (" in done.stdout

@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.generation.inputs import Sound
+import numpy as np
+import torch
+
+from avdata.audio.spectrograms import fit_samples
 from stages.nn.encoder import Encoder
+from stages.sound_guided.embedder import SoundEmbedder
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from stages.sound_guided.manipulator import Manipulator
 
+class EmbeddedSounds(Encoder):
+    """What an embedder makes of sounds, unit vectors [N, D]."""
 
-class HeardEncoder(Encoder):
-    """Sounds to the guidance that they give, unit vectors [N, D]; raises SettingsError if none."""
-
-    def __init__(self, model: Manipulator) -> None:
-        self._model, self._rate_hz = model, model.spec.sample_rate_hz
-        self._fingerprint = model.embedder.fingerprint() if model.embedder else {}
-        self.dim = model.space.dim
-        self.description = f"the sound encoder that guides, beside {model.space.name}"
+    def __init__(self, ear: SoundEmbedder) -> None:
+        self._ear = ear
+        self.dim = ear.dim
+        self.description = f"{ear.name}, {ear.spec.n_samples / ear.spec.sample_rate_hz:g} s"
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"extractor": "sound_guided_heard", **self._fingerprint}
+        return {"extractor": "embedded sounds", **self._ear.fingerprint()}
 
     def sounds(self, sounds: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        named = [Sound(str(n), samples, self._rate_hz) for n, samples in enumerate(sounds)]
-        values: NDArray[np.float32] = self._model.heard(named).cpu().numpy()
+        waves = np.stack([fit_samples(samples, self._ear.spec) for samples in sounds])
+        values: NDArray[np.float32] = self._ear.embed(torch.from_numpy(waves)).cpu().numpy()
         return values

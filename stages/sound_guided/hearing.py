@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from avdata.audio.spectrograms import fit_samples
 from avdata.errors import SettingsError
 from stages.evaluation.hearing import Listener
 from stages.generation.opening import painting_device
-from stages.nn.encoder import Encoder
-from stages.sound_guided.embedder import EMBEDDERS, SoundEmbedder
+from stages.sound_guided.embedder import EMBEDDERS
+from stages.sound_guided.encoders import EmbeddedSounds
 from stages.sound_guided.load import found_parts, parts_sources, space_and_ear
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from stages.family import Opening
-
-
-class EmbeddedSounds(Encoder):
-    """What an embedder makes of sounds, unit vectors [N, D]."""
-
-    def __init__(self, ear: SoundEmbedder) -> None:
-        self._ear = ear
-        self.dim = ear.dim
-        self.description = f"{ear.name}, {ear.spec.n_samples / ear.spec.sample_rate_hz:g} s"
-
-    def fingerprint(self) -> dict[str, Any]:
-        return {"extractor": "embedded sounds", **self._ear.fingerprint()}
-
-    def sounds(self, sounds: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        waves = np.stack([fit_samples(samples, self._ear.spec) for samples in sounds])
-        values: NDArray[np.float32] = self._ear.embed(torch.from_numpy(waves)).cpu().numpy()
-        return values
 
 
 def open_listener(opening: Opening, name: str) -> Listener:

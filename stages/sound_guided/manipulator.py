@@ -29,7 +29,7 @@ from stages.nn.frontend import Frontend
 from stages.nn.pictures import as_images, as_pictures
 from stages.nn.sphere import angle_rad, interpolated, unit_norm
 from stages.sound_guided.codes import LatentGenerator, Spread, noise_of, truncated
-from stages.sound_guided.encoders import HeardEncoder
+from stages.sound_guided.encoders import EmbeddedSounds
 from stages.sound_guided.faces import require_faces
 from stages.sound_guided.guidance import directions, guides, told
 from stages.sound_guided.latent_optimisation import (
@@ -123,7 +123,7 @@ class Manipulator:
     @property
     def sound_encoder(self) -> Encoder:
         """Sounds in the space of pictures and texts."""
-        return HeardEncoder(self)
+        return EmbeddedSounds(self._ear)
 
     @property
     def picture_encoder(self) -> Encoder:

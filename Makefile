@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-avstyle test test-tfhub check format bench docs clean
+.PHONY: help demo demo-avstyle demo-robust test test-tfhub check format bench docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -81,6 +81,38 @@ demo-avstyle: $(VENV)/.train  ## after demo: restyle pictures by sounds, into th
 	$(RESTYLE) film runs/demo-data/gravel_steps_05.mp4 $(AS) --by runs/demo-data/thunderstorm_05.mp4 \
 	  --gains-db -20 0 --title "AVStyle: a film" -o runs/demo/stages/restyled_film
 	$(STAGE)evaluate $(AVSTYLE)
+	@$(BIN)/avdata report runs/demo
+
+ROBUST    := pipelines/demo_robust.yaml
+MOVED     := --run runs/demo --family sound_guided --move-steps 40 --move-lr 0.05 --reg-weight 0.01 \
+  --psi 1 --invert-steps 100
+SCENES    := gravel_steps_05-00000000 stream_05-00004000 ocean_04-00004000 snow_steps_04-00008000 \
+  birds_04-00004000
+
+# Scenes moved by sounds and by texts, held-out videos alone, into the same report.
+demo-robust: $(VENV)/.train  ## after demo: move scenes by sounds and texts, into the same report (minutes)
+	@test -f runs/demo/shards/dataset.json || { echo "run make demo first"; exit 2; }
+	$(STAGE)train_clip $(ROBUST)
+	$(STAGE)train_stylegan2 $(ROBUST)
+	$(STAGE)train_sound_clip $(ROBUST)
+	$(RESTYLE) sound $(HEARD) $(MOVED) -n 6 \
+	  --title "Scenes moved by sounds" -o runs/demo/stages/moved
+	$(RESTYLE) sound $(HEARD) $(MOVED) --content $(SCENES) \
+	  --title "Frames of held-out videos, found again and moved by sounds" -o runs/demo/stages/moved_frames
+	$(RESTYLE) text "heavy rain" "snow steps" ocean thunderstorm birds $(MOVED) -n 6 \
+	  --title "The same scenes moved by texts" -o runs/demo/stages/moved_by_texts
+	$(RESTYLE) sweep runs/demo-data/ocean_05.mp4 $(MOVED) -n 6 --gains-db -40 -20 -10 0 6 \
+	  --title "Surf, softer and louder" -o runs/demo/stages/moved_louder
+	$(RESTYLE) fuse runs/demo-data/birds_05.mp4 ocean $(MOVED) -n 6 --rows 5 \
+	  --title "From a sound to a text" -o runs/demo/stages/moved_fused
+	$(RESTYLE) stylemix runs/demo-data/snow_steps_05.mp4 thunderstorm $(MOVED) -n 6 \
+	  --title "Coarse layers by a sound, fine ones by a text" -o runs/demo/stages/moved_mixed
+	$(RESTYLE) mix runs/demo-data/heavy_rain_05.mp4 runs/demo-data/birds_05.mp4 $(MOVED) -n 6 \
+	  --title "Rain and birds at once" -o runs/demo/stages/moved_several
+	$(RESTYLE) trace runs/demo-data/thunderstorm_05.mp4 $(MOVED) -n 3 --frames 60 \
+	  --title "The way of a scene toward thunder" -o runs/demo/stages/moved_way
+	$(STAGE)evaluate $(ROBUST)
+	$(STAGE)ablate $(ROBUST)
 	@$(BIN)/avdata report runs/demo
 
 test: $(VENV)/.dev  ## run all tests

@@ -17,6 +17,7 @@ from avdata.store import sha256_file
 from stages.engine.checkpoint import PRODUCT_NAME, read_metadata
 from stages.engine.checkpoint import load_model as load_checkpoint
 from stages.engine.errors import CheckpointError
+from stages.engine.fabric import channels_last
 from stages.generation.opening import painting_device, source_of, wrong_kind
 from stages.nn.ir_se import load_identity
 from stages.sound_guided.codes import read_codes, spread_of
@@ -95,6 +96,7 @@ def load_model(
     where = painting_device(device)
     generator = _generator(Path(found["stylegan2"]))
     generator.to(where).requires_grad_(False)
+    channels_last(generator)
     eye, heard = space_and_ear(found, ear, where)
     spread = spread_of(generator, where)
     if str(inverter) == PROJECTOR:

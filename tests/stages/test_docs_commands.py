@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,6 +130,21 @@ def test_every_command_is_understood(stages: Mapping[str, Any]) -> None:  # noqa
     assert not wrong, "\n".join(wrong)
     commands = {"run", "show", "verify", "fetch", "manifest", "train_localizer", "evaluate"}
     assert programs >= {*commands, "generate", "user_study", "ablate"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not here")
+@pytest.mark.parametrize("target", ["demo", "demo-avstyle", "demo-robust"])
+def test_every_command_of_a_demo_is_understood(target: str) -> None:
+    """What make would run, with its variables filled in; nothing is run."""
+    asked = ["make", "--dry-run", "--no-print-directory", target]
+    made = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    commands = [shlex.split(line) for line in made.stdout.replace("\\\n", " ").splitlines()]
+    programs = [words for words in commands if words[1:2] == ["-m"] and "stages." in words[2]]
+    assert len(programs) >= 5
+    for words in programs:
+        stage_accepts(words[2].removeprefix("stages."), words[3:])
+        for path in (word for word in words if word.startswith("pipelines/")):
+            assert (ROOT / path).is_file(), path
 
 
 def test_named_pipelines_datasets_and_importers_exist() -> None:

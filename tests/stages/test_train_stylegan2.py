@@ -135,14 +135,14 @@ def test_starts_from_a_published_generator_of_its_size(pipeline: Path) -> None:
 def test_two_colours_are_learnt(pipeline: Path) -> None:
     folder = begin(
         pipeline,
-        "train.steps=150",
+        "train.steps=300",
         "train.batch_size=16",
         "lr=0.01",
         "augment_target=null",
         "r1_every=8",
         "path_every=8",
         "train.log_every=50",
-        "train.evaluate_every=150",
+        "train.evaluate_every=300",
     )
     model, _ = load_model(folder)
     z = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))

@@ -89,7 +89,8 @@ def style_mix_rows(model: Manipulator, starts: Starts, sound: Sound, text: str) 
         guidance = model.guidance(asks)
         found.append(model.moved(guidance, model.starts(asks, starts.seed, guidance)).ws)
     half = found[0].shape[1] // 2
-    titles = (sound.name, text, f"layers 1–{half} {sound.name}, {half + 1}–{2 * half} “{text}”")
+    both = f"layers 1 to {half} {sound.name}, {half + 1} to {2 * half} “{text}”"
+    titles = (sound.name, text, both)
     codes = (*found, mixed_layers(*found))
     return [
         SheetRow(

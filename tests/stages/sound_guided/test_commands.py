@@ -85,7 +85,7 @@ def test_from_a_sound_to_a_text(folder: Path, capsys: pytest.CaptureFixture[str]
 
 def test_layers_are_mixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = made(folder, capsys, "stylemix", "@low.wav", "ocean")["rows"]
-    assert rows[3]["title"] == "layers 1–3 low, 4–6 “ocean”"
+    assert rows[3]["title"] == "layers 1 to 3 low, 4 to 6 “ocean”"
     sound, text, mixed = (row["pictures"][0] for row in rows[1:])
     assert min(np.abs(mixed - sound).mean(), np.abs(mixed - text).mean()) > 0.05
 

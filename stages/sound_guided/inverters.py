@@ -11,6 +11,7 @@ import torch
 from avdata import weights
 from avdata.errors import SettingsError
 from avdata.store import sha256_file
+from stages.generation.opening import source_of
 from stages.nn.vgg import load_vgg19
 from stages.sound_guided.codes import LatentGenerator, Spread
 from stages.sound_guided.inversion import (
@@ -60,5 +61,4 @@ def encoder_of(
 ) -> Encoded:
     """Return a pSp or e4e encoder; raises SettingsError for one of another generator."""
     encoder = load_encoder(given, kind).requires_grad_(False).to(device)
-    file = weights.resolve(given)
-    return Encoded(encoder, generator, {"file": str(file), "sha256": sha256_file(file)})
+    return Encoded(encoder, generator, source_of(weights.resolve(given)))

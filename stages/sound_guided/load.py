@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from avdata import weights
 from avdata.errors import SettingsError, WeightsError, nearest
-from avdata.store import sha256_file
-from stages.engine.checkpoint import PRODUCT_NAME, read_metadata
+from stages.engine.checkpoint import PRODUCT_NAME, describes_itself
 from stages.engine.checkpoint import load_model as load_checkpoint
-from stages.engine.errors import CheckpointError
 from stages.engine.fabric import channels_last
 from stages.generation.opening import painting_device, source_of, wrong_kind
 from stages.nn.ir_se import load_identity
@@ -183,12 +181,8 @@ def _generator(path: Path) -> Generator | StyleGan3:
 
 def _ours(path: Path) -> bool:
     """Tell what a training here has written, or should have, from a published file."""
-    if path.is_file() and path.suffix == ".safetensors":
-        try:
-            read_metadata(path)
-        except CheckpointError:  # a converted file says nothing of itself
-            return False
-        return True
+    if path.is_file():
+        return describes_itself(path)  # a converted file says nothing of itself
     return path.is_dir() or not (path.exists() or str(path) in weights.entries())
 
 
@@ -203,10 +197,5 @@ def parts_sources(found: dict[str, str | Path], eye: TextImage) -> dict[str, dic
     for part, path in found.items():
         if part == "clip":
             continue
-        file = weights.resolve(path)
-        sources[part] = source_of(file) if file.is_dir() else _file(file)
+        sources[part] = source_of(weights.resolve(path))
     return sources
-
-
-def _file(path: Path) -> dict[str, str]:
-    return {"file": str(path), "sha256": sha256_file(path)}
